@@ -1,0 +1,1 @@
+//! The Identify data structures (NVMe Base 2.1, 5.1.13).

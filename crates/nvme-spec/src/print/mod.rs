@@ -1,0 +1,1 @@
+//! Printing: one mechanism for tables, JSON and tracing.
