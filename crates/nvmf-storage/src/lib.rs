@@ -1,1 +1,224 @@
-//! Under construction.
+//! Where the blocks of an NVMe namespace live.
+//!
+//! A target that answers Read, Write, Flush, Write Zeroes and Dataset Management needs something
+//! behind it that keeps bytes. That something is a [`Backend`]: a fixed number of equal blocks,
+//! addressed by byte offset, used by many threads at once. This crate defines the trait, has the
+//! three backends most people want, and turns a line such as `file:/srv/disk.img,bs=512` into one:
+//!
+//! | Backend    | Spec                             | The blocks are                                    |
+//! |------------|----------------------------------|---------------------------------------------------|
+//! | [`Memory`] | `mem:SIZE[,bs=N]`                | in this process, allocated when first written     |
+//! | [`File`]   | `file:PATH[,bs=N][,ro]`          | in a regular file or on a block device            |
+//! | [`Null`]   | `null:SIZE[,bs=N]`               | nowhere: reads are zeroes, writes are forgotten   |
+//!
+//! [`Faulty`] wraps any of them and makes chosen operations fail or wait, for tests of what stands
+//! above.
+//!
+//! ```
+//! use nvmf_storage::{Backend, Durability, NamespaceSpec, Zero};
+//! use std::io::{IoSlice, IoSliceMut};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let spec: NamespaceSpec = "mem:64M,bs=512".parse()?;
+//! let disk = spec.open()?;
+//! assert_eq!(disk.geometry().blocks(), 131_072);
+//!
+//! // Two blocks at LBA 8, gathered from two buffers of any lengths.
+//! let (head, tail) = (vec![0xA5; 100], vec![0x5A; 924]);
+//! disk.write(8 * 512, &[IoSlice::new(&head), IoSlice::new(&tail)], Durability::Cached)?;
+//! disk.flush()?;
+//!
+//! let mut block = [0; 512];
+//! disk.read(9 * 512, &mut [IoSliceMut::new(&mut block)])?;
+//! assert_eq!(block, [0x5A; 512]);
+//!
+//! disk.write_zeroes(8 * 512, 1024, Zero { deallocate: true, durability: Durability::Cached })?;
+//! disk.read(9 * 512, &mut [IoSliceMut::new(&mut block)])?;
+//! assert_eq!(block, [0; 512]);
+//!
+//! // Half a block, and a block past the end, are refused before anything happens.
+//! assert!(disk.read(0, &mut [IoSliceMut::new(&mut [0; 256])]).is_err());
+//! assert!(disk.read(64 << 20, &mut [IoSliceMut::new(&mut block)]).is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a backend promises
+//!
+//! * **After a flush, it is there.** What was written before [`Backend::flush`] was called, or by a
+//!   write with [`Durability::ForceUnitAccess`] that returned, survives a kill of the process and,
+//!   as far as the device below keeps its own word, a loss of power. When the operating system
+//!   reports that writing back failed, every later flush fails too ([`Error::WritesLost`]): a second
+//!   `fdatasync` would succeed without the lost data.
+//! * **Ranges are checked.** A range that is not whole blocks or reaches past the end is an error,
+//!   and nothing was read or written.
+//! * **Zeroed and deallocated blocks read as zeroes.** Always, whatever the file system below can do.
+//!
+//! # What it does not do
+//!
+//! * No direct I/O and no io_uring: [`File`] goes through the page cache with blocking calls.
+//! * No atomic writes beyond one block in memory, and in [`File`] none beyond what the file system
+//!   gives: a read that races a write of the same block may see part of each.
+//! * No resizing: the geometry is read once, when the backend is opened.
+//! * No metadata or protection information, no thin-provisioning thresholds, no encryption.
+//! * Block sizes are 512 and 4096 bytes, the two every host understands.
+//! * No Windows. On Unix systems other than Linux holes are not punched but written as zeroes.
+
+mod error;
+mod fault;
+mod file;
+mod geometry;
+mod memory;
+mod null;
+mod size;
+mod spec;
+mod vectored;
+
+pub use error::{Error, OpenError};
+pub use fault::{Failure, Fault, Faulty, Operation};
+pub use file::File;
+pub use geometry::{BlockSize, Geometry, GeometryError};
+pub use memory::Memory;
+pub use null::Null;
+pub use size::{SizeError, display_size, parse_size};
+pub use spec::{NamespaceSpec, Source, SpecError};
+
+use std::fmt::Debug;
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+
+/// A fixed number of equal blocks that can be read and written by many threads at once.
+///
+/// Offsets and lengths are in bytes and must be whole blocks of [`Backend::geometry`]; the
+/// implementation checks them ([`Geometry::check_range`] does it in one call) and answers
+/// [`Error::Unaligned`] or [`Error::OutOfRange`] before it touches anything. A length of zero is
+/// fine and does nothing, as long as the offset is a block boundary no further than the end.
+///
+/// After any other error, the blocks of the range hold the old bytes, the new ones, or a mixture;
+/// blocks outside the range are untouched.
+///
+/// Calls block until they are done. Two calls that overlap and run at the same time may be seen in
+/// either order, block by block.
+pub trait Backend: Send + Sync + Debug {
+    /// The size and shape, the same for as long as the backend lives.
+    fn geometry(&self) -> Geometry;
+
+    /// Fills `into`, one slice after the other, with the bytes from byte `offset` on.
+    ///
+    /// The slices may have any lengths; only their sum has to be whole blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::Io`]. The contents of `into` are then
+    /// unspecified.
+    fn read(&self, offset: u64, into: &mut [IoSliceMut<'_>]) -> Result<(), Error>;
+
+    /// Writes the bytes of `from`, one slice after the other, from byte `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unaligned`], [`Error::OutOfRange`], [`Error::ReadOnly`], [`Error::NoSpace`],
+    /// [`Error::WritesLost`], [`Error::Io`].
+    fn write(&self, offset: u64, from: &[IoSlice<'_>], durability: Durability)
+    -> Result<(), Error>;
+
+    /// Makes durable every write, zeroing and deallocation that returned before this call.
+    ///
+    /// On a read-only backend there is nothing to do and it succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`], [`Error::Io`], and from the first failure on [`Error::WritesLost`].
+    fn flush(&self) -> Result<(), Error>;
+
+    /// Makes `length` bytes from byte `offset` on read as zeroes (the Write Zeroes command).
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::write`].
+    fn write_zeroes(&self, offset: u64, length: u64, how: Zero) -> Result<(), Error>;
+
+    /// Gives back the space of `length` bytes from byte `offset` on (Dataset Management, attribute
+    /// Deallocate). They read as zeroes afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::write`].
+    fn deallocate(&self, offset: u64, length: u64) -> Result<(), Error>;
+
+    /// Whether a write that returned can still be lost before a flush (Identify Controller, VWC).
+    fn volatile_write_cache(&self) -> bool;
+
+    /// Where the blocks are, in words that stay the same over restarts of the program.
+    ///
+    /// It seeds the namespace's UUID and NGUID when none was configured: hosts drop a disk whose
+    /// identifiers changed. `file:/canonical/path` is the place itself; memory and null have none,
+    /// and are told apart by the number given when they were made: `mem:1`, `null:2`.
+    fn location(&self) -> String;
+}
+
+/// When a write has to be durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Durability {
+    /// With the next flush.
+    #[default]
+    Cached,
+    /// Before the call returns (the FUA bit of Write and Write Zeroes).
+    ForceUnitAccess,
+}
+
+/// How [`Backend::write_zeroes`] is to zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Zero {
+    /// The host asks to give the space back (the DEAC bit). When false, a file keeps the range
+    /// allocated, so that a later write to it does not run out of space.
+    pub deallocate: bool,
+    /// When the zeroes have to be durable.
+    pub durability: Durability,
+}
+
+/// A shared or boxed backend is a backend.
+macro_rules! forward_backend {
+    ($($pointer:ident),*) => {$(
+        impl<B: Backend + ?Sized> Backend for $pointer<B> {
+            fn geometry(&self) -> Geometry {
+                (**self).geometry()
+            }
+
+            fn read(&self, offset: u64, into: &mut [IoSliceMut<'_>]) -> Result<(), Error> {
+                (**self).read(offset, into)
+            }
+
+            fn write(
+                &self,
+                offset: u64,
+                from: &[IoSlice<'_>],
+                durability: Durability,
+            ) -> Result<(), Error> {
+                (**self).write(offset, from, durability)
+            }
+
+            fn flush(&self) -> Result<(), Error> {
+                (**self).flush()
+            }
+
+            fn write_zeroes(&self, offset: u64, length: u64, how: Zero) -> Result<(), Error> {
+                (**self).write_zeroes(offset, length, how)
+            }
+
+            fn deallocate(&self, offset: u64, length: u64) -> Result<(), Error> {
+                (**self).deallocate(offset, length)
+            }
+
+            fn volatile_write_cache(&self) -> bool {
+                (**self).volatile_write_cache()
+            }
+
+            fn location(&self) -> String {
+                (**self).location()
+            }
+        }
+    )*};
+}
+
+forward_backend!(Box, Arc);

@@ -1,0 +1,272 @@
+//! Blocks in a regular file or on a block device.
+
+mod open;
+mod transfer;
+
+use crate::vectored;
+use crate::{Backend, BlockSize, Durability, Error, Geometry, OpenError, Zero};
+use std::fs;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Blocks in a regular file or on a block device, through the page cache.
+///
+/// Whoever opens it for writing holds an exclusive advisory lock (`flock`) on it until dropped, so
+/// two servers cannot write one file; a block device must not be mounted either. Opening for
+/// reading takes no lock, and sees what a writer elsewhere does.
+///
+/// Flush is `fdatasync`. A write with [`Durability::ForceUnitAccess`] is `pwritev2` with `RWF_DSYNC`
+/// where the system has it, else a write and an `fdatasync`. Zeroing and deallocating punch holes
+/// where the file system can, and write zeroes from one small buffer where it cannot.
+///
+/// ```
+/// use nvmf_storage::{Backend, BlockSize, File};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let image = tempfile::NamedTempFile::new()?;
+/// image.as_file().set_len(1 << 30)?; // takes no space: a hole of 1 GiB
+/// let disk = File::open(image.path(), BlockSize::B4096, false)?;
+/// assert_eq!(disk.geometry().blocks(), 262_144);
+/// assert!(File::open(image.path(), BlockSize::B4096, false).is_err(), "locked");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct File {
+    file: fs::File,
+    geometry: Geometry,
+    /// Canonical.
+    path: PathBuf,
+    /// A flush failed. The kernel has marked the pages clean that it could not write, so the next
+    /// `fdatasync` would succeed without them.
+    writes_lost: AtomicBool,
+    can: Abilities,
+}
+
+/// What the system can do with this file, as far as is known: true until it refused once.
+#[derive(Debug)]
+struct Abilities {
+    punch_hole: AtomicBool,
+    zero_range: AtomicBool,
+    write_dsync: AtomicBool,
+}
+
+impl File {
+    /// Opens an existing file or block device as blocks of `block_size`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: there is nothing, it may not be opened, it is no file or block device, it is
+    /// empty, its size is not whole blocks, the device's own blocks are larger, or, for writing,
+    /// another program uses it.
+    pub fn open(
+        path: impl AsRef<Path>,
+        block_size: BlockSize,
+        read_only: bool,
+    ) -> Result<Self, OpenError> {
+        let opened = open::open(path.as_ref(), block_size, read_only)?;
+        let can = Abilities {
+            punch_hole: AtomicBool::new(true),
+            zero_range: AtomicBool::new(true),
+            write_dsync: AtomicBool::new(true),
+        };
+        Ok(Self {
+            file: opened.file,
+            geometry: opened.geometry,
+            path: opened.path,
+            writes_lost: AtomicBool::new(false),
+            can,
+        })
+    }
+
+    /// Writes `from` and returns when it is on the device.
+    fn write_durably(&self, offset: u64, from: &[IoSlice<'_>]) -> Result<(), Error> {
+        self.refuse_if_lost()?;
+        if self.can.write_dsync.load(Ordering::Relaxed) {
+            match transfer::write_all(from, offset, |from, at| {
+                transfer::write_dsync(&self.file, from, at)
+            }) {
+                Err(error) if refused(&error) => {
+                    self.can.write_dsync.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return self.write_durably_failed(offset, from, error.into()),
+                Ok(()) => return Ok(()),
+            }
+        }
+        self.write_cached(offset, from)?;
+        self.sync()
+    }
+
+    /// Finds out what an error of a durable write was about: the write, which is then simply not
+    /// done, or the sync in it, which loses acknowledged data. A full disk is the first kind if it
+    /// refuses the mere write as well. In doubt it is the second.
+    fn write_durably_failed(
+        &self,
+        offset: u64,
+        from: &[IoSlice<'_>],
+        error: Error,
+    ) -> Result<(), Error> {
+        let full = |error: &Error| matches!(error, Error::NoSpace);
+        if !(full(&error)
+            && self
+                .write_cached(offset, from)
+                .is_err_and(|again| full(&again)))
+        {
+            self.writes_lost.store(true, Ordering::Release);
+        }
+        Err(error)
+    }
+
+    fn write_cached(&self, offset: u64, from: &[IoSlice<'_>]) -> Result<(), Error> {
+        Ok(transfer::write_all(from, offset, |from, at| {
+            transfer::write(&self.file, from, at)
+        })?)
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.refuse_if_lost()?;
+        self.remember(self.file.sync_data())
+    }
+
+    /// Zeroes a checked range in the first way of `ways` the system has; by writing, if it has none.
+    fn zero(&self, offset: u64, length: u64, ways: &[Hole]) -> Result<(), Error> {
+        if length == 0 {
+            return Ok(());
+        }
+        for &way in ways {
+            let can = match way {
+                Hole::Punch => &self.can.punch_hole,
+                Hole::ZeroRange => &self.can.zero_range,
+            };
+            if !can.load(Ordering::Relaxed) {
+                continue;
+            }
+            match transfer::make_hole(&self.file, offset, length, way) {
+                Err(error) if refused(&error) => can.store(false, Ordering::Relaxed),
+                result => return Ok(result?),
+            }
+        }
+        self.write_zeroes_slowly(offset, length)
+    }
+
+    /// Writes zeroes from one small buffer, however long the range is.
+    fn write_zeroes_slowly(&self, offset: u64, length: u64) -> Result<(), Error> {
+        const BUFFER: usize = 64 << 10;
+        static ZEROES: [u8; BUFFER] = [0; BUFFER];
+        let slices = [IoSlice::new(&ZEROES); 16];
+        let whole = BUFFER as u64 * slices.len() as u64;
+
+        let mut done = 0;
+        while length - done >= whole {
+            self.write_cached(offset + done, &slices)?;
+            done += whole;
+        }
+        while done < length {
+            let part = usize::try_from(length - done).unwrap_or(BUFFER).min(BUFFER);
+            self.write_cached(offset + done, &[IoSlice::new(&ZEROES[..part])])?;
+            done += part as u64;
+        }
+        Ok(())
+    }
+
+    fn refuse_if_lost(&self) -> Result<(), Error> {
+        match self.writes_lost.load(Ordering::Acquire) {
+            true => Err(Error::WritesLost),
+            false => Ok(()),
+        }
+    }
+
+    /// Keeps in mind that making data durable failed.
+    fn remember(&self, result: io::Result<()>) -> Result<(), Error> {
+        if result.is_err() {
+            self.writes_lost.store(true, Ordering::Release);
+        }
+        Ok(result?)
+    }
+}
+
+/// Ways to zero a range without writing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hole {
+    /// Gives the space back.
+    Punch,
+    /// Keeps the space allocated.
+    ZeroRange,
+}
+
+/// Whether the system says that it does not have this call, or not for this file.
+fn refused(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let known = [Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS];
+    known
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+impl Backend for File {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn read(&self, offset: u64, into: &mut [IoSliceMut<'_>]) -> Result<(), Error> {
+        self.geometry
+            .check_range(offset, vectored::length_mut(into))?;
+        Ok(transfer::read_all(into, offset, |into, at| {
+            transfer::read(&self.file, into, at)
+        })?)
+    }
+
+    fn write(
+        &self,
+        offset: u64,
+        from: &[IoSlice<'_>],
+        durability: Durability,
+    ) -> Result<(), Error> {
+        self.geometry.check_write(offset, vectored::length(from))?;
+        match durability {
+            Durability::Cached => self.write_cached(offset, from),
+            Durability::ForceUnitAccess => self.write_durably(offset, from),
+        }
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        if self.geometry.read_only() {
+            return Ok(());
+        }
+        self.sync()
+    }
+
+    fn write_zeroes(&self, offset: u64, length: u64, how: Zero) -> Result<(), Error> {
+        self.geometry.check_write(offset, length)?;
+        match how.deallocate {
+            true => self.zero(offset, length, &[Hole::Punch, Hole::ZeroRange])?,
+            false => self.zero(offset, length, &[Hole::ZeroRange])?,
+        }
+        match how.durability {
+            Durability::Cached => Ok(()),
+            Durability::ForceUnitAccess => self.sync(),
+        }
+    }
+
+    fn deallocate(&self, offset: u64, length: u64) -> Result<(), Error> {
+        self.geometry.check_write(offset, length)?;
+        self.zero(offset, length, &[Hole::Punch, Hole::ZeroRange])
+    }
+
+    /// True if it can be written: the page cache.
+    fn volatile_write_cache(&self) -> bool {
+        !self.geometry.read_only()
+    }
+
+    /// `file:` and the canonical path; bytes that are not UTF-8 are escaped as `\xNN`.
+    fn location(&self) -> String {
+        match self.path.to_str() {
+            Some(path) => format!("file:{path}"),
+            None => format!("file:{}", self.path.as_os_str().as_bytes().escape_ascii()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Opening: every check before the first block is served.
+
+use crate::{BlockSize, Geometry, OpenError};
+use std::fs::{self, FileType, TryLockError};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+/// What [`open`] found.
+pub(super) struct Opened {
+    pub(super) file: fs::File,
+    pub(super) geometry: Geometry,
+    /// Canonical.
+    pub(super) path: PathBuf,
+}
+
+pub(super) fn open(
+    path: &Path,
+    block_size: BlockSize,
+    read_only: bool,
+) -> Result<Opened, OpenError> {
+    let failed = |source| failure(path, read_only, source);
+
+    // Looked at before it is opened, because opening a pipe would wait for its other end.
+    is_device(path, fs::metadata(path).map_err(failed)?.file_type())?;
+    let canonical = path.canonicalize().map_err(failed)?;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(!read_only)
+        .custom_flags(exclusive(&canonical, read_only).map_err(failed)?)
+        .open(&canonical)
+        .map_err(failed)?;
+    // Looked at again, because only what is open stays what it is.
+    let device = is_device(path, file.metadata().map_err(failed)?.file_type())?;
+    if !read_only {
+        lock(&file, path)?;
+    }
+
+    if device {
+        check_device_blocks(&file, path, block_size)?;
+    }
+    let bytes = size(&file, device).map_err(failed)?;
+    if bytes == 0 {
+        return Err(OpenError::Empty {
+            path: path.into(),
+            device,
+        });
+    }
+    if !bytes.is_multiple_of(u64::from(block_size.bytes())) {
+        let (path, block_size) = (path.into(), block_size.bytes());
+        return Err(OpenError::Ragged {
+            path,
+            bytes,
+            block_size,
+            device,
+        });
+    }
+    let geometry = Geometry::from_bytes(block_size, bytes)?.with_read_only(read_only);
+    Ok(Opened {
+        file,
+        geometry,
+        path: canonical,
+    })
+}
+
+/// Whether it is a block device; an error if it is neither that nor a regular file.
+fn is_device(path: &Path, kind: FileType) -> Result<bool, OpenError> {
+    let what = match kind {
+        _ if kind.is_file() => return Ok(false),
+        _ if kind.is_block_device() => return Ok(true),
+        _ if kind.is_dir() => "a directory",
+        _ if kind.is_char_device() => "a character device",
+        _ if kind.is_fifo() => "a pipe",
+        _ if kind.is_socket() => "a socket",
+        _ => "no file",
+    };
+    Err(OpenError::NotBlocks {
+        path: path.into(),
+        what,
+    })
+}
+
+/// The flag that makes Linux refuse a block device that is mounted or part of another one. On
+/// regular files it has no defined meaning.
+fn exclusive(path: &Path, read_only: bool) -> io::Result<i32> {
+    let device = fs::metadata(path)?.file_type().is_block_device();
+    match cfg!(target_os = "linux") && device && !read_only {
+        true => Ok(rustix::fs::OFlags::EXCL.bits().cast_signed()),
+        false => Ok(0),
+    }
+}
+
+/// Takes the writer's lock. Waits a quarter of a second for it: device managers hold it for moments
+/// to look at a device, and so does the server that is just being replaced.
+fn lock(file: &fs::File, path: &Path) -> Result<(), OpenError> {
+    for _ in 0..5 {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(50)),
+            Err(TryLockError::Error(source)) => {
+                return Err(OpenError::Io {
+                    path: path.into(),
+                    source,
+                });
+            }
+        }
+    }
+    Err(OpenError::Locked { path: path.into() })
+}
+
+/// A device of 4096-byte blocks cannot be written 512 bytes at a time without reading first.
+#[cfg(target_os = "linux")]
+fn check_device_blocks(
+    file: &fs::File,
+    path: &Path,
+    block_size: BlockSize,
+) -> Result<(), OpenError> {
+    let own = rustix::fs::ioctl_blksszget(file).map_err(|errno| OpenError::Io {
+        path: path.into(),
+        source: errno.into(),
+    })?;
+    match own != 0 && block_size.bytes().is_multiple_of(own) {
+        true => Ok(()),
+        false => Err(OpenError::DeviceBlockSize {
+            path: path.into(),
+            block_size: block_size.bytes(),
+            device_block_size: own,
+        }),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_device_blocks(_: &fs::File, _: &Path, _: BlockSize) -> Result<(), OpenError> {
+    Ok(())
+}
+
+/// A device's metadata has no length; its end has an offset.
+fn size(mut file: &fs::File, device: bool) -> io::Result<u64> {
+    match device {
+        true => file.seek(SeekFrom::End(0)),
+        false => Ok(file.metadata()?.len()),
+    }
+}
+
+fn failure(path: &Path, read_only: bool, source: io::Error) -> OpenError {
+    let path = path.into();
+    match source.kind() {
+        io::ErrorKind::NotFound => OpenError::NotFound { path },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => OpenError::Denied {
+            path,
+            read_only,
+            source,
+        },
+        io::ErrorKind::ResourceBusy => OpenError::Busy { path },
+        _ => OpenError::Io { path, source },
+    }
+}

@@ -1,0 +1,172 @@
+use super::*;
+use std::os::unix::fs::MetadataExt;
+use tempfile::NamedTempFile;
+
+const BLOCK: u64 = 4096;
+
+fn image(bytes: u64) -> (NamedTempFile, File) {
+    let image = NamedTempFile::new().unwrap();
+    image.as_file().set_len(bytes).unwrap();
+    let file = File::open(image.path(), BlockSize::B4096, false).unwrap();
+    (image, file)
+}
+
+fn fill(file: &File, byte: u8) {
+    let bytes = vec![byte; usize::try_from(file.geometry().bytes()).unwrap()];
+    file.write(0, &[IoSlice::new(&bytes)], Durability::Cached)
+        .unwrap();
+    file.flush().unwrap();
+}
+
+fn contents(file: &File) -> Vec<u8> {
+    let mut bytes = vec![0xEE; usize::try_from(file.geometry().bytes()).unwrap()];
+    file.read(0, &mut [IoSliceMut::new(&mut bytes)]).unwrap();
+    bytes
+}
+
+/// As if the file system had said that it cannot.
+fn forget_how_to(abilities: &[&AtomicBool]) {
+    abilities
+        .iter()
+        .for_each(|ability| ability.store(false, Ordering::Relaxed));
+}
+
+#[test]
+fn without_holes_zeroes_are_written_and_nothing_around_them() {
+    // Longer than the fallback's longest single write (1 MiB), and ending inside its buffer.
+    let blocks = 3 * 256 + 21;
+    let (_image, file) = image((blocks + 2) * BLOCK);
+    for deallocate in [false, true] {
+        fill(&file, 7);
+        forget_how_to(&[&file.can.punch_hole, &file.can.zero_range]);
+        let how = Zero {
+            deallocate,
+            durability: Durability::ForceUnitAccess,
+        };
+        file.write_zeroes(BLOCK, blocks * BLOCK, how).unwrap();
+        let (bytes, block) = (contents(&file), usize::try_from(BLOCK).unwrap());
+        let (end, last) = (bytes.len() - block, &bytes[bytes.len() - block..]);
+        assert!(bytes[..block].iter().chain(last).all(|byte| *byte == 7));
+        assert!(bytes[block..end].iter().all(|byte| *byte == 0));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_way_that_the_system_refuses_is_not_tried_again() {
+    // procfs has neither kind of hole, and says so.
+    let (_image, mut file) = image(4 * BLOCK);
+    file.file = fs::OpenOptions::new()
+        .write(true)
+        .open("/proc/self/comm")
+        .unwrap();
+    for (way, can) in [
+        (Hole::Punch, &file.can.punch_hole),
+        (Hole::ZeroRange, &file.can.zero_range),
+    ] {
+        let error = transfer::make_hole(&file.file, 0, BLOCK, way).unwrap_err();
+        assert!(refused(&error), "{way:?}: {error}");
+        assert!(can.load(Ordering::Relaxed));
+    }
+    let _ = file.zero(0, BLOCK, &[Hole::Punch, Hole::ZeroRange]);
+    assert!(!file.can.punch_hole.load(Ordering::Relaxed));
+    assert!(!file.can.zero_range.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_write_through_works_without_the_system_call_for_it() {
+    let (_image, file) = image(2 * BLOCK);
+    forget_how_to(&[&file.can.write_dsync]);
+    let block = vec![9; 4096];
+    file.write(BLOCK, &[IoSlice::new(&block)], Durability::ForceUnitAccess)
+        .unwrap();
+    assert_eq!(contents(&file)[4096..], block);
+}
+
+#[test]
+fn after_a_failed_flush_no_flush_and_no_write_through_succeeds() {
+    let (_image, file) = image(2 * BLOCK);
+    let failed = file.remember(Err(rustix::io::Errno::IO.into()));
+    assert!(
+        matches!(failed, Err(Error::Io(_))),
+        "the first one tells what happened"
+    );
+
+    let block = vec![1; 4096];
+    let from = [IoSlice::new(&block)];
+    let durably = Zero {
+        deallocate: true,
+        durability: Durability::ForceUnitAccess,
+    };
+    for result in [
+        file.flush(),
+        file.write(0, &from, Durability::ForceUnitAccess),
+        file.write_zeroes(0, BLOCK, durably),
+    ] {
+        assert!(matches!(result, Err(Error::WritesLost)), "{result:?}");
+    }
+    // What promises nothing still works, so that a host can save what it reads.
+    file.write(0, &from, Durability::Cached).unwrap();
+    assert_eq!(contents(&file)[..4096], block);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_no_space_and_no_lost_write() {
+    let (_image, mut file) = image(2 * BLOCK);
+    file.file = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let block = vec![1; 4096];
+    for durability in [Durability::Cached, Durability::ForceUnitAccess] {
+        let result = file.write(0, &[IoSlice::new(&block)], durability);
+        assert!(
+            matches!(result, Err(Error::NoSpace)),
+            "{durability:?}: {result:?}"
+        );
+    }
+    assert!(!file.writes_lost.load(Ordering::Acquire));
+}
+
+#[test]
+fn a_file_that_shrank_is_an_error_and_not_zeroes() {
+    let (image, file) = image(4 * BLOCK);
+    image.as_file().set_len(2 * BLOCK).unwrap();
+    let mut bytes = vec![0; 4 * 4096];
+    let error = file
+        .read(0, &mut [IoSliceMut::new(&mut bytes)])
+        .unwrap_err();
+    assert!(error.to_string().contains("shorter"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn zeroing_without_deallocating_keeps_the_space() {
+    let (image, file) = image(256 * BLOCK);
+    fill(&file, 1);
+    let before = image.as_file().metadata().unwrap().blocks();
+    file.write_zeroes(0, 256 * BLOCK, Zero::default()).unwrap();
+    file.flush().unwrap();
+    assert!(contents(&file).iter().all(|byte| *byte == 0));
+    let after = image.as_file().metadata().unwrap().blocks();
+    assert!(after >= before, "{before} sectors before, {after} after");
+}
+
+#[test]
+fn a_path_that_is_no_text_has_a_location_of_its_own() {
+    use std::ffi::OsStr;
+    let directory = tempfile::tempdir().unwrap();
+    let mut locations = Vec::new();
+    for name in [&b"disk\xFF"[..], b"disk\xFE"] {
+        let path = directory.path().join(OsStr::from_bytes(name));
+        fs::write(&path, [0; 4096]).unwrap();
+        locations.push(
+            File::open(&path, BlockSize::B4096, false)
+                .unwrap()
+                .location(),
+        );
+    }
+    assert!(locations[0].ends_with(r"/disk\xff"), "{}", locations[0]);
+    assert_ne!(locations[0], locations[1]);
+}
