@@ -25,7 +25,7 @@ class GuestLost(Exception):
 
 
 class Guest:
-    """Boots in `__enter__`, is powered off in `__exit__`.
+    """Started by `boot`; as a context, powered off at its end.
 
     image: the folder made by image/build; kernel: a name there; network: a Network;
     logs: a folder for console.log, qemu.log and transcript.log; devices: more arguments for qemu.
@@ -62,13 +62,9 @@ class Guest:
         """A shell in the guest on this terminal (Ctrl-A X ends it)."""
         return subprocess.call([*self.command_line("shell"), "-serial", "mon:stdio"])
 
-    def __enter__(self):
+    def boot(self):
         os.makedirs(self.logs, exist_ok=True)
         self.transcript = open(os.path.join(self.logs, "transcript.log"), "w")
-        # A socket's path has at most 107 bytes: a short relative name in the log folder.
-        path = os.path.join(self.logs, "agent")
-        if os.path.exists(path):
-            os.unlink(path)
         with open(os.path.join(self.logs, "qemu.log"), "w") as log:
             self.qemu = subprocess.Popen(
                 [
@@ -84,6 +80,8 @@ class Guest:
         except BaseException:
             self.__exit__()
             raise
+
+    def __enter__(self):
         return self
 
     def __exit__(self, *_):
@@ -151,8 +149,8 @@ class Guest:
             try:
                 if self.agent is None:
                     self.agent = socket.socket(socket.AF_UNIX)
-                    # relative to here, not absolute, for the length's sake
-                    self.agent.connect(os.path.relpath(path))
+                    # a socket's path has at most 107 bytes: the shorter of two names
+                    self.agent.connect(min(path, os.path.relpath(path), key=len))
                     self.agent.sendall(b"PING\n")
                 self.agent.settimeout(1)
                 if self._line() == b"PONG":

@@ -58,7 +58,7 @@ class Command:
 
 
 class Serve:
-    """A running `nvmf serve`, as a context; it can be stopped and started again in between."""
+    """`nvmf serve`, as a context that does not leave it running; it may start and end many times."""
 
     def __init__(self, command, nqn, namespaces, port=4420):
         self.command = command
@@ -70,8 +70,6 @@ class Serve:
         self.process = None
 
     def __enter__(self):
-        open(self.log, "w").close()
-        self.start()
         return self
 
     def __exit__(self, *_):

@@ -48,6 +48,15 @@ class Report:
             self.passed += 1
             print(f"ok   {name} ({time.monotonic() - start:.1f} s)", flush=True)
 
+    @contextlib.contextmanager
+    def setting_up(self):
+        """Runs its body, which is no check of its own but counts as a failed one if it raises."""
+        try:
+            yield
+        except Exception as error:
+            with self.check("setting up", essential=True):
+                raise error
+
     def total(self):
         print(f"{self.passed} passed, {self.failed} failed", flush=True)
         return 0 if self.failed == 0 and self.passed > 0 else 1

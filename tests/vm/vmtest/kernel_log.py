@@ -1,0 +1,69 @@
+"""What the guest's kernel logged: every line must be one that is known to be usual."""
+import re
+
+from .report import CheckFailed
+
+LOADING = [
+    r"nvme_fabrics: ",
+    r"null_blk: (module loaded|disk \w+ created)$",
+]
+
+CONNECTING = [
+    r"nvme nvme\d+: new ctrl: NQN ",
+    r"nvme nvme\d+: Removing ctrl: NQN ",
+    r"nvme nvme\d+: creating \d+ I/O queues\.$",
+    r"nvme nvme\d+: mapped \d+/\d+/\d+ default/read/poll queues\.$",
+]
+
+FILE_SYSTEM = [
+    r"EXT4-fs \(nvme\d+n\d+\): mounted filesystem .*with ordered data mode",
+    r"EXT4-fs \(nvme\d+n\d+\): unmounting filesystem",
+]
+
+# when the target goes away and comes back under a connected host
+RECONNECTING = [
+    r"nvme nvme\d+: starting error recovery$",
+    r"nvme nvme\d+: Reconnecting in \d+ seconds\.\.\.$",
+    r"nvme nvme\d+: failed to connect socket: -111$",
+    r"nvme nvme\d+: Failed reconnect attempt \d+",
+    r"nvme nvme\d+: Successfully reconnected \(\d+ attempts?\)",
+]
+
+EXPORTING = [
+    r"nvmet: adding nsid \d+ to subsystem ",
+    r"nvmet: creating (nvm|discovery) controller \d+ for subsystem ",
+    r"nvmet_tcp: enabling port \d+ ",
+]
+
+
+class KernelLog:
+    """A window on the guest's kernel log, from one `require_usual` to the next."""
+
+    def __init__(self, guest):
+        self.guest = guest
+        self.marks = 0
+        self.mark()
+
+    def mark(self):
+        self.marks += 1
+        # priority 6: it does not go to the console
+        self.guest.run(f"echo '<6>nvmf-test: mark {self.marks}' > /dev/kmsg")
+
+    def lines(self):
+        """What was logged since the mark, without time stamps."""
+        lines = self.guest.run("dmesg").splitlines()
+        lines = [re.sub(r"^\[ *[\d.]+\] ", "", line) for line in lines]
+        mark = f"nvmf-test: mark {self.marks}"
+        if mark not in lines:
+            raise CheckFailed("the kernel log lost its beginning")
+        return lines[lines.index(mark) + 1 :]
+
+    def require_usual(self, *allowed):
+        """Fails with every line that none of the regular expressions matches; then a new window
+        begins."""
+        patterns = [re.compile(pattern) for group in allowed for pattern in group]
+        lines = self.lines()
+        self.mark()
+        unusual = [line for line in lines if not any(pattern.match(line) for pattern in patterns)]
+        if unusual:
+            raise CheckFailed("the kernel logged:\n" + "\n".join(f"  {line}" for line in unusual))

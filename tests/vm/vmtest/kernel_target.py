@@ -1,0 +1,2 @@
+def devices(kernel, files): return []
+class KernelTarget: pass
