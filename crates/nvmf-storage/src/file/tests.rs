@@ -129,6 +129,59 @@ fn a_full_disk_is_no_space_and_no_lost_write() {
     assert!(!file.writes_lost.load(Ordering::Acquire));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn whatever_must_be_durable_is_synced() {
+    // /dev/null takes every write and refuses every sync, so that a sync shows.
+    let block = vec![1; 4096];
+    let sync_is_refused = |act: &dyn Fn(&File) -> Result<(), Error>| {
+        let (_image, mut file) = image(2 * BLOCK);
+        file.file = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/null")
+            .unwrap();
+        forget_how_to(&[
+            &file.can.punch_hole,
+            &file.can.zero_range,
+            &file.can.write_dsync,
+        ]);
+        match act(&file) {
+            Ok(()) => false,
+            Err(Error::Io(error)) => {
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+                assert!(
+                    matches!(file.flush(), Err(Error::WritesLost)),
+                    "it is kept in mind"
+                );
+                true
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    for (durability, synced) in [
+        (Durability::Cached, false),
+        (Durability::ForceUnitAccess, true),
+    ] {
+        let from = [IoSlice::new(&block)];
+        assert_eq!(
+            sync_is_refused(&|file| file.write(0, &from, durability)),
+            synced
+        );
+        for deallocate in [false, true] {
+            let how = Zero {
+                deallocate,
+                durability,
+            };
+            assert_eq!(
+                sync_is_refused(&|file| file.write_zeroes(0, BLOCK, how)),
+                synced
+            );
+        }
+    }
+    assert!(sync_is_refused(&|file| file.flush()));
+    assert!(!sync_is_refused(&|file| file.deallocate(0, BLOCK)));
+}
+
 #[test]
 fn a_file_that_shrank_is_an_error_and_not_zeroes() {
     let (image, file) = image(4 * BLOCK);

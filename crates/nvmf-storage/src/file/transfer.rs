@@ -159,7 +159,7 @@ mod tests {
 
     /// Answers of a system call: how many bytes it does at most, or why it fails.
     fn script(answers: &[rustix::io::Result<usize>]) -> impl FnMut() -> rustix::io::Result<usize> {
-        let mut answers = answers.to_vec().into_iter();
+        let mut answers = answers.iter().copied();
         move || answers.next().expect("one call more than expected")
     }
 

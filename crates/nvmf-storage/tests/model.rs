@@ -1,0 +1,275 @@
+//! Every backend that keeps blocks against a plain vector of bytes, over random operations.
+
+use nvmf_storage::{Backend, BlockSize, Durability, Error, File, Geometry, Memory, Null, Zero};
+use proptest::prelude::*;
+use std::io::{IoSlice, IoSliceMut};
+use tempfile::NamedTempFile;
+
+/// Four chunks of memory and a bit, so that operations cross chunks and reach a short last one.
+const BYTES: u64 = 4 * 65_536 + 3 * 4096;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Read {
+        at: Range,
+        cuts: Vec<usize>,
+    },
+    Write {
+        at: Range,
+        cuts: Vec<usize>,
+        seed: u8,
+        durability: Durability,
+    },
+    Zero {
+        at: Range,
+        how: Zero,
+    },
+    Deallocate {
+        at: Range,
+    },
+    Flush,
+}
+
+/// In bytes; may be unaligned or out of range.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    offset: u64,
+    length: u64,
+}
+
+fn range(block: u64) -> impl Strategy<Value = Range> {
+    let blocks = BYTES / block;
+    let aligned = move |offset: std::ops::Range<u64>, length: std::ops::Range<u64>| {
+        (offset, length).prop_map(move |(o, l)| Range {
+            offset: o * block,
+            length: l * block,
+        })
+    };
+    let inside = (0..=blocks)
+        .prop_flat_map(move |first| (Just(first), 0..=blocks - first))
+        .prop_map(move |(o, l)| Range {
+            offset: o * block,
+            length: l * block,
+        });
+    prop_oneof![
+        8 => aligned(0..blocks, 0..9),
+        4 => inside,
+        // Whole chunks, which memory frees.
+        2 => (0_u64..5, 1_u64..3).prop_map(|(o, l)| Range { offset: o << 16, length: l << 16 }),
+        1 => aligned(blocks..blocks + 2, 0..3),
+        1 => (0..BYTES + 2 * block, 0..3 * block)
+            .prop_map(|(offset, length)| Range { offset, length }),
+        1 => (any::<u64>(), 0..3 * block).prop_map(|(offset, length)| Range { offset, length }),
+    ]
+}
+
+fn op(block: u64) -> impl Strategy<Value = Op> {
+    let cuts = || prop::collection::vec(0_usize..10_000, 0..6);
+    let durability =
+        || prop_oneof![9 => Just(Durability::Cached), 1 => Just(Durability::ForceUnitAccess)];
+    let how = (any::<bool>(), durability()).prop_map(|(deallocate, durability)| Zero {
+        deallocate,
+        durability,
+    });
+    prop_oneof![
+        4 => (range(block), cuts()).prop_map(|(at, cuts)| Op::Read { at, cuts }),
+        6 => (range(block), cuts(), any::<u8>(), durability())
+            .prop_map(|(at, cuts, seed, durability)| Op::Write { at, cuts, seed, durability }),
+        2 => (range(block), how).prop_map(|(at, how)| Op::Zero { at, how }),
+        2 => range(block).prop_map(|at| Op::Deallocate { at }),
+        1 => Just(Op::Flush),
+    ]
+}
+
+/// What the documentation promises of a range.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    Unaligned,
+    OutOfRange,
+}
+
+fn expected(geometry: Geometry, at: Range) -> Verdict {
+    let block = u128::from(geometry.block_size());
+    let (offset, length) = (u128::from(at.offset), u128::from(at.length));
+    if offset % block != 0 || length % block != 0 {
+        Verdict::Unaligned
+    } else if offset + length > u128::from(geometry.bytes()) {
+        Verdict::OutOfRange
+    } else {
+        Verdict::Fine
+    }
+}
+
+fn verdict(result: &Result<(), Error>) -> Verdict {
+    match result {
+        Ok(()) => Verdict::Fine,
+        Err(Error::Unaligned { .. }) => Verdict::Unaligned,
+        Err(Error::OutOfRange { .. }) => Verdict::OutOfRange,
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+/// Lengths of the slices that `cuts` makes of `length` bytes, empty ones among them.
+fn split(length: usize, cuts: &[usize]) -> Vec<usize> {
+    let mut rest = length;
+    let mut parts: Vec<usize> = cuts
+        .iter()
+        .map(|cut| {
+            let part = rest.min(*cut);
+            rest -= part;
+            part
+        })
+        .collect();
+    parts.push(rest);
+    parts
+}
+
+fn slices<'a>(mut bytes: &'a [u8], cuts: &[usize]) -> Vec<IoSlice<'a>> {
+    split(bytes.len(), cuts)
+        .into_iter()
+        .map(|part| {
+            let (now, later) = bytes.split_at(part);
+            bytes = later;
+            IoSlice::new(now)
+        })
+        .collect()
+}
+
+fn slices_mut<'a>(mut bytes: &'a mut [u8], cuts: &[usize]) -> Vec<IoSliceMut<'a>> {
+    split(bytes.len(), cuts)
+        .into_iter()
+        .map(|part| {
+            let (now, later) = std::mem::take(&mut bytes).split_at_mut(part);
+            bytes = later;
+            IoSliceMut::new(now)
+        })
+        .collect()
+}
+
+/// Bytes that tell where they are and which write they are of.
+fn pattern(length: usize, seed: u8) -> Vec<u8> {
+    let step = |at: usize| {
+        u8::try_from(at % 251)
+            .unwrap()
+            .wrapping_mul(3)
+            .wrapping_add(seed)
+    };
+    (0..length).map(step).collect()
+}
+
+fn follows_the_model(disk: &dyn Backend, ops: &[Op]) {
+    let geometry = disk.geometry();
+    let mut model = vec![0; usize::try_from(geometry.bytes()).unwrap()];
+    for op in ops {
+        let (at, result) = match op {
+            Op::Flush => {
+                disk.flush().unwrap();
+                continue;
+            }
+            Op::Read { at, cuts } => {
+                let mut bytes = vec![0xEE; usize::try_from(at.length).unwrap()];
+                let result = disk.read(at.offset, &mut slices_mut(&mut bytes, cuts));
+                if result.is_ok() {
+                    assert!(bytes == part(&mut model, *at), "{op:?} read other bytes");
+                }
+                (at, result)
+            }
+            Op::Write {
+                at,
+                cuts,
+                seed,
+                durability,
+            } => {
+                let bytes = pattern(usize::try_from(at.length).unwrap(), *seed);
+                let result = disk.write(at.offset, &slices(&bytes, cuts), *durability);
+                if result.is_ok() {
+                    part(&mut model, *at).copy_from_slice(&bytes);
+                }
+                (at, result)
+            }
+            Op::Zero { at, how } => {
+                let result = disk.write_zeroes(at.offset, at.length, *how);
+                if result.is_ok() {
+                    part(&mut model, *at).fill(0);
+                }
+                (at, result)
+            }
+            Op::Deallocate { at } => {
+                let result = disk.deallocate(at.offset, at.length);
+                if result.is_ok() {
+                    part(&mut model, *at).fill(0);
+                }
+                (at, result)
+            }
+        };
+        assert_eq!(verdict(&result), expected(geometry, *at), "{op:?}");
+    }
+    let mut all = vec![0xEE; model.len()];
+    disk.read(0, &mut [IoSliceMut::new(&mut all)]).unwrap();
+    assert!(all == model, "the blocks differ after {ops:?}");
+}
+
+/// The bytes of a range that the backend accepted.
+fn part(model: &mut [u8], at: Range) -> &mut [u8] {
+    let offset = usize::try_from(at.offset).unwrap();
+    &mut model[offset..offset + usize::try_from(at.length).unwrap()]
+}
+
+fn block_size() -> impl Strategy<Value = BlockSize> {
+    prop_oneof![Just(BlockSize::B512), Just(BlockSize::B4096)]
+}
+
+fn sequence() -> impl Strategy<Value = (BlockSize, Vec<Op>)> {
+    block_size().prop_flat_map(|size| {
+        (
+            Just(size),
+            prop::collection::vec(op(u64::from(size.bytes())), 1..40),
+        )
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn memory_is_a_vector_of_bytes((size, ops) in sequence()) {
+        let disk = Memory::new(Geometry::from_bytes(size, BYTES).unwrap()).unwrap();
+        follows_the_model(&disk, &ops);
+        // Emptied, it holds nothing.
+        disk.deallocate(0, BYTES).unwrap();
+        prop_assert_eq!(disk.allocated(), 0);
+    }
+
+    #[test]
+    fn a_file_is_a_vector_of_bytes((size, ops) in sequence()) {
+        let image = NamedTempFile::new().unwrap();
+        image.as_file().set_len(BYTES).unwrap();
+        let disk = File::open(image.path(), size, false).unwrap();
+        follows_the_model(&disk, &ops);
+        prop_assert_eq!(image.as_file().metadata().unwrap().len(), BYTES, "it kept its size");
+    }
+
+    #[test]
+    fn null_checks_ranges_and_reads_zeroes((size, ops) in sequence()) {
+        let disk = Null::new(Geometry::from_bytes(size, BYTES).unwrap());
+        for op in &ops {
+            let (at, result) = match op {
+                Op::Flush => continue,
+                Op::Read { at, cuts } => {
+                    let mut bytes = vec![0xEE; usize::try_from(at.length).unwrap()];
+                    let result = disk.read(at.offset, &mut slices_mut(&mut bytes, cuts));
+                    prop_assert!(result.is_err() || bytes.iter().all(|byte| *byte == 0));
+                    (at, result)
+                }
+                Op::Write { at, cuts, seed, durability } => {
+                    let bytes = pattern(usize::try_from(at.length).unwrap(), *seed);
+                    (at, disk.write(at.offset, &slices(&bytes, cuts), *durability))
+                }
+                Op::Zero { at, how } => (at, disk.write_zeroes(at.offset, at.length, *how)),
+                Op::Deallocate { at } => (at, disk.deallocate(at.offset, at.length)),
+            };
+            prop_assert_eq!(verdict(&result), expected(disk.geometry(), *at), "{:?}", op);
+        }
+    }
+}
