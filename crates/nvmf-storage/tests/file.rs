@@ -1,5 +1,7 @@
 //! Files: durability, holes, locks, and everything that cannot be served.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use nvmf_storage::{Backend, BlockSize, Durability, Error, File, OpenError, Zero};
 use std::fs;
 use std::io::{IoSlice, IoSliceMut, Read};

@@ -1,5 +1,7 @@
 //! What memory costs, and many threads in it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use nvmf_storage::{Backend, BlockSize, Durability, Error, Geometry, Memory, OpenError, Zero};
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::atomic::{AtomicBool, Ordering};

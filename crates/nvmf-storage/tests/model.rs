@@ -1,5 +1,7 @@
 //! Every backend that keeps blocks against a plain vector of bytes, over random operations.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use nvmf_storage::{Backend, BlockSize, Durability, Error, File, Geometry, Memory, Null, Zero};
 use proptest::prelude::*;
 use std::io::{IoSlice, IoSliceMut};
