@@ -90,7 +90,7 @@ impl File {
                 Err(error) if refused(&error) => {
                     self.can.write_dsync.store(false, Ordering::Relaxed);
                 }
-                Err(error) => return self.write_durably_failed(offset, from, error.into()),
+                Err(error) => return self.write_durably_failed(offset, from, error),
                 Ok(()) => return Ok(()),
             }
         }
@@ -99,23 +99,24 @@ impl File {
     }
 
     /// Finds out what an error of a durable write was about: the write, which is then simply not
-    /// done, or the sync in it, which loses acknowledged data. A full disk is the first kind if it
-    /// refuses the mere write as well. In doubt it is the second.
+    /// done, or the sync in it, which loses acknowledged data. It is the first kind if the mere
+    /// write fails in the same way (no space, not permitted). In doubt it is the second, and so is
+    /// every `EIO`, which both may say.
     fn write_durably_failed(
         &self,
         offset: u64,
         from: &[IoSlice<'_>],
-        error: Error,
+        error: io::Error,
     ) -> Result<(), Error> {
-        let full = |error: &Error| matches!(error, Error::NoSpace);
-        if !(full(&error)
-            && self
-                .write_cached(offset, from)
-                .is_err_and(|again| full(&again)))
-        {
+        let broken = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        let again = transfer::write_all(from, offset, |from, at| {
+            transfer::write(&self.file, from, at)
+        });
+        let same = again.is_err_and(|again| again.raw_os_error() == error.raw_os_error());
+        if broken || !same {
             self.writes_lost.store(true, Ordering::Release);
         }
-        Err(error)
+        Err(error.into())
     }
 
     fn write_cached(&self, offset: u64, from: &[IoSlice<'_>]) -> Result<(), Error> {

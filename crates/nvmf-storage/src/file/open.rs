@@ -35,6 +35,9 @@ pub(super) fn open(
     // Looked at again, because only what is open stays what it is.
     let device = is_device(path, file.metadata().map_err(failed)?.file_type())?;
     if !read_only {
+        if device && is_write_protected(&file).map_err(failed)? {
+            return Err(failed(rustix::io::Errno::ROFS.into()));
+        }
         lock(&file, path)?;
     }
 
@@ -108,6 +111,22 @@ fn lock(file: &fs::File, path: &Path) -> Result<(), OpenError> {
         }
     }
     Err(OpenError::Locked { path: path.into() })
+}
+
+/// Linux opens a write-protected device for writing and only then refuses each write, so ask.
+#[cfg(target_os = "linux")]
+fn is_write_protected(file: &fs::File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let device = file.metadata()?.rdev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    // Without sysfs nobody knows, and the first write will tell.
+    let flag = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro"));
+    Ok(flag.is_ok_and(|flag| flag.trim() == "1"))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_write_protected(_: &fs::File) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// A device of 4096-byte blocks cannot be written 512 bytes at a time without reading first.

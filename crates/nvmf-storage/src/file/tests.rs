@@ -33,21 +33,27 @@ fn forget_how_to(abilities: &[&AtomicBool]) {
 
 #[test]
 fn without_holes_zeroes_are_written_and_nothing_around_them() {
-    // Longer than the fallback's longest single write (1 MiB), and ending inside its buffer.
-    let blocks = 3 * 256 + 21;
-    let (_image, file) = image((blocks + 2) * BLOCK);
-    for deallocate in [false, true] {
-        fill(&file, 7);
-        forget_how_to(&[&file.can.punch_hole, &file.can.zero_range]);
-        let how = Zero {
-            deallocate,
-            durability: Durability::ForceUnitAccess,
-        };
-        file.write_zeroes(BLOCK, blocks * BLOCK, how).unwrap();
-        let (bytes, block) = (contents(&file), usize::try_from(BLOCK).unwrap());
-        let (end, last) = (bytes.len() - block, &bytes[bytes.len() - block..]);
-        assert!(bytes[..block].iter().chain(last).all(|byte| *byte == 7));
-        assert!(bytes[block..end].iter().all(|byte| *byte == 0));
+    // Shorter and longer than the fallback's buffer and its longest single write (1 MiB).
+    for blocks in [1, 16, 17, 256, 3 * 256 + 21] {
+        for deallocate in [false, true] {
+            let (_image, file) = image((blocks + 2) * BLOCK);
+            fill(&file, 7);
+            forget_how_to(&[&file.can.punch_hole, &file.can.zero_range]);
+            let durability = Durability::ForceUnitAccess;
+            file.write_zeroes(
+                BLOCK,
+                blocks * BLOCK,
+                Zero {
+                    deallocate,
+                    durability,
+                },
+            )
+            .unwrap();
+            let (bytes, block) = (contents(&file), usize::try_from(BLOCK).unwrap());
+            let (end, last) = (bytes.len() - block, &bytes[bytes.len() - block..]);
+            assert!(bytes[..block].iter().chain(last).all(|byte| *byte == 7));
+            assert!(bytes[block..end].iter().all(|byte| *byte == 0));
+        }
     }
 }
 
@@ -129,6 +135,15 @@ fn a_full_disk_is_no_space_and_no_lost_write() {
     assert!(!file.writes_lost.load(Ordering::Acquire));
 }
 
+#[test]
+fn a_write_that_is_not_permitted_loses_nothing() {
+    let (image, mut file) = image(2 * BLOCK);
+    file.file = fs::File::open(image.path()).unwrap();
+    let result = file.write(0, &[IoSlice::new(&[1; 4096])], Durability::ForceUnitAccess);
+    assert!(matches!(result, Err(Error::Io(_))), "{result:?}");
+    assert!(!file.writes_lost.load(Ordering::Acquire));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn whatever_must_be_durable_is_synced() {
@@ -180,6 +195,16 @@ fn whatever_must_be_durable_is_synced() {
     }
     assert!(sync_is_refused(&|file| file.flush()));
     assert!(!sync_is_refused(&|file| file.deallocate(0, BLOCK)));
+}
+
+#[test]
+fn a_write_through_that_fails_where_the_mere_write_does_not_loses_writes() {
+    let (_image, file) = image(2 * BLOCK);
+    let block = vec![1; 4096];
+    let failed =
+        file.write_durably_failed(0, &[IoSlice::new(&block)], rustix::io::Errno::NOSPC.into());
+    assert!(matches!(failed, Err(Error::NoSpace)), "{failed:?}");
+    assert!(matches!(file.flush(), Err(Error::WritesLost)));
 }
 
 #[test]
