@@ -74,3 +74,33 @@ impl Backend for Null {
         format!("null:{}", self.number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BlockSize;
+
+    #[test]
+    fn a_read_only_null_refuses_every_change() {
+        let null = Null::new(
+            Geometry::new(BlockSize::B512, 8)
+                .unwrap()
+                .with_read_only(true),
+        );
+        let write = null.write(0, &[IoSlice::new(&[1; 512])], Durability::Cached);
+        assert!(matches!(write, Err(Error::ReadOnly)));
+        assert!(matches!(
+            null.write_zeroes(0, 512, Zero::default()),
+            Err(Error::ReadOnly)
+        ));
+        assert!(matches!(null.deallocate(0, 512), Err(Error::ReadOnly)));
+        null.flush().unwrap();
+    }
+
+    #[test]
+    fn several_nulls_are_told_apart_by_their_numbers() {
+        let null = || Null::new(Geometry::new(BlockSize::B512, 8).unwrap());
+        assert_eq!(null().location(), "null:1");
+        assert_eq!(null().with_number(2).location(), "null:2");
+    }
+}
