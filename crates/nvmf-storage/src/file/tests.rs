@@ -135,6 +135,23 @@ fn a_full_disk_is_no_space_and_no_lost_write() {
     assert!(!file.writes_lost.load(Ordering::Acquire));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_input_output_error_of_a_write_through_always_counts_as_lost() {
+    // Nothing is mapped at address 0, so the mere write is an EIO too.
+    let (_image, mut file) = image(2 * BLOCK);
+    file.file = fs::OpenOptions::new()
+        .write(true)
+        .open("/proc/self/mem")
+        .unwrap();
+    let (block, eio) = ([1; 4096], rustix::io::Errno::IO);
+    let again = file.write(0, &[IoSlice::new(&block)], Durability::Cached);
+    assert!(matches!(again, Err(Error::Io(error)) if error.raw_os_error() == Some(5)));
+    let failed = file.write_durably_failed(0, &[IoSlice::new(&block)], eio.into());
+    assert!(matches!(failed, Err(Error::Io(_))), "{failed:?}");
+    assert!(matches!(file.flush(), Err(Error::WritesLost)));
+}
+
 #[test]
 fn a_write_that_is_not_permitted_loses_nothing() {
     let (image, mut file) = image(2 * BLOCK);
