@@ -20,7 +20,7 @@ pub struct QueueFull {
 #[derive(Debug)]
 pub struct HostQueue {
     size: QueueSize,
-    flow_control: Option<Flow>,
+    flow: Flow,
     /// A bit per identifier: live or not.
     live: Vec<u64>,
     outstanding: u32,
@@ -28,10 +28,17 @@ pub struct HostQueue {
     next: u16,
 }
 
+/// Submission queue flow control.
 #[derive(Clone, Copy, Debug)]
-struct Flow {
-    head: u16,
-    tail: u16,
+enum Flow {
+    /// Connect has not succeeded: where the queue stands is not known yet, and the SQHD of a
+    /// response says nothing that could be wrong.
+    Unsettled,
+    On {
+        head: u16,
+        tail: u16,
+    },
+    Off,
 }
 
 impl HostQueue {
@@ -39,7 +46,7 @@ impl HostQueue {
     pub fn new() -> Self {
         let mut queue = Self {
             size: QueueSize::MIN,
-            flow_control: Some(Flow { head: 0, tail: 0 }),
+            flow: Flow::Unsettled,
             live: Vec::new(),
             outstanding: 0,
             next: 0,
@@ -51,8 +58,10 @@ impl HostQueue {
     /// Connect succeeded: the queue has `size` entries, and the response's `sqhd` says where it
     /// stands or, with FFFFh, that flow control is off.
     pub fn establish(&mut self, size: QueueSize, sqhd: u16) {
-        let flow = Flow { head: sqhd, tail: sqhd };
-        self.flow_control = (sqhd != SQHD_FLOW_CONTROL_OFF).then_some(flow);
+        self.flow = match sqhd {
+            SQHD_FLOW_CONTROL_OFF => Flow::Off,
+            sqhd => Flow::On { head: sqhd, tail: sqhd },
+        };
         self.resize(size);
     }
 
@@ -61,9 +70,9 @@ impl HostQueue {
         self.live.resize((size.entries() as usize).div_ceil(64), 0);
     }
 
-    /// Whether submission queue flow control is on.
+    /// Whether submission queue flow control is on, as it is until Connect succeeds.
     pub fn flow_control(&self) -> bool {
-        self.flow_control.is_some()
+        !matches!(self.flow, Flow::Off)
     }
 
     /// How many commands can be outstanding at once: one less than the queue has entries.
@@ -78,7 +87,10 @@ impl HostQueue {
 
     /// Whether another command can be submitted now.
     pub fn has_room(&self) -> bool {
-        let entry_free = self.flow_control.is_none_or(|f| self.size.next(f.tail) != f.head);
+        let entry_free = match self.flow {
+            Flow::On { head, tail } => self.size.next(tail) != head,
+            Flow::Unsettled | Flow::Off => true,
+        };
         self.outstanding < self.capacity() && entry_free
     }
 
@@ -92,8 +104,8 @@ impl HostQueue {
         self.live[usize::from(cid) / 64] |= 1 << (cid % 64);
         self.outstanding += 1;
         self.next = self.size.next(cid);
-        if let Some(flow) = &mut self.flow_control {
-            flow.tail = self.size.next(flow.tail);
+        if let Flow::On { tail, .. } = &mut self.flow {
+            *tail = self.size.next(*tail);
         }
         Ok(cid)
     }
@@ -117,15 +129,16 @@ impl HostQueue {
 
     /// Checks a response's SQHD and takes it over.
     ///
-    /// Does nothing where flow control is off: the field is reserved then.
+    /// Does nothing before Connect has succeeded, and where flow control is off: the field is
+    /// reserved then.
     pub fn take_head(&mut self, cqe: &Cqe) -> Result<(), Violation> {
-        let Some(flow) = &mut self.flow_control else { return Ok(()) };
+        let Flow::On { head, tail } = &mut self.flow else { return Ok(()) };
         let sqhd = cqe.sqhd.get();
-        let pending = self.size.distance(flow.head, flow.tail);
-        if u32::from(sqhd) >= self.size.entries() || self.size.distance(flow.head, sqhd) > pending {
-            return Err(Violation::QueueHead { sqhd, head: flow.head, tail: flow.tail });
+        let pending = self.size.distance(*head, *tail);
+        if u32::from(sqhd) >= self.size.entries() || self.size.distance(*head, sqhd) > pending {
+            return Err(Violation::QueueHead { sqhd, head: *head, tail: *tail });
         }
-        flow.head = sqhd;
+        *head = sqhd;
         Ok(())
     }
 
@@ -171,6 +184,18 @@ mod tests {
         let mut queue = HostQueue::new();
         queue.submit().unwrap();
         assert_eq!(queue.submit(), Err(QueueFull { outstanding: 1 }));
+    }
+
+    #[test]
+    fn the_answer_to_connect_may_bring_any_head() {
+        for sqhd in [0, 1, 2, SQHD_FLOW_CONTROL_OFF] {
+            let mut queue = HostQueue::new();
+            let cid = queue.submit().unwrap();
+            assert!(queue.flow_control());
+            queue.take_head(&head(sqhd)).unwrap();
+            assert!(queue.complete(cid));
+            assert!(queue.has_room(), "refused, it may be tried again");
+        }
     }
 
     #[test]
