@@ -19,9 +19,11 @@ pub struct Decoder {
     role: Role,
     format: Format,
     state: State,
-    /// A header of which only a part has come.
+    /// The header that is coming, or the one that came last.
     partial: [u8; HEADER_MAX],
     have: usize,
+    /// It is the one that came last: the next byte of a header begins another.
+    whole: bool,
     /// The digest of the data so far, where data digests are on.
     crc: Crc32c,
 }
@@ -67,6 +69,7 @@ impl Decoder {
             state: State::Header,
             partial: [0; HEADER_MAX],
             have: 0,
+            whole: false,
             crc: Crc32c::new(),
         }
     }
@@ -76,9 +79,11 @@ impl Decoder {
         self.format = format;
     }
 
-    /// The header bytes of the PDU that was judged a violation, for the TermReq that answers it.
+    /// The header of the PDU that was judged a violation, without digest, for the TermReq that
+    /// answers it: all that has come of it, and no less than the common header.
     pub fn offending_header(&self) -> &[u8] {
-        &self.partial[..self.have]
+        let hlen = usize::from(self.common().hlen).max(COMMON_LEN);
+        &self.partial[..self.have.min(hlen)]
     }
 
     /// Takes bytes of the stream up to the next item.
@@ -148,6 +153,9 @@ impl Decoder {
 
     /// Takes bytes until a whole header is there.
     fn header(&mut self, input: &[u8]) -> Result<(usize, Option<Header>), Violation> {
+        if self.whole {
+            (self.have, self.whole) = (0, false);
+        }
         let mut used = self.gather(input, COMMON_LEN);
         if self.have < COMMON_LEN {
             return Ok((used, None));
@@ -170,7 +178,7 @@ impl Decoder {
             (_, 0) => State::Header,
             (_, data_len) => State::Padding { left: shape.padding, data_len },
         };
-        self.have = 0;
+        self.whole = true;
         Ok((used, Some(header)))
     }
 
@@ -185,5 +193,45 @@ impl Decoder {
     fn common(&self) -> CommonHeader {
         let bytes: [u8; COMMON_LEN] = std::array::from_fn(|i| self.partial[i]);
         zerocopy::transmute!(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command capsule without data, its common header as given.
+    fn capsule(flags: u8, hlen: u8, pdo: u8, plen: u32) -> [u8; 72] {
+        let mut bytes = [0; 72];
+        bytes[..4].copy_from_slice(&[4, flags, hlen, pdo]);
+        bytes[4..8].copy_from_slice(&plen.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_header_last_decoded_is_kept_until_the_next_begins() {
+        let mut decoder = Decoder::new(Role::Controller);
+        let bytes = capsule(0, 72, 0, 72);
+        decoder.decode(&bytes).unwrap();
+        assert_eq!(decoder.offending_header(), bytes);
+        assert!(decoder.decode(&[0x33; 8]).is_err());
+        assert_eq!(decoder.offending_header(), [0x33; 8]);
+    }
+
+    #[test]
+    fn a_wrong_header_length_does_not_pass_for_wrong_flags() {
+        let mut decoder = Decoder::new(Role::Controller);
+        decoder.set_format(Format { data_digest: true, ..Format::INITIAL });
+        let violation = Violation::HeaderLength { kind: 4, hlen: 60 };
+        assert_eq!(decoder.decode(&capsule(0, 60, 0, 72)), Err(violation));
+    }
+
+    #[test]
+    fn data_that_begins_at_the_end_of_the_pdu_or_behind_it_has_a_wrong_offset() {
+        for pdo in [80, 84] {
+            let mut decoder = Decoder::new(Role::Controller);
+            let violation = Violation::DataOffset { kind: 4, pdo };
+            assert_eq!(decoder.decode(&capsule(0, 72, pdo, 80)), Err(violation));
+        }
     }
 }

@@ -88,7 +88,7 @@ impl Shape {
     /// Judges a common header that came to `role`, the lowest bad field first.
     pub(super) fn judge(ch: &CommonHeader, role: Role, format: Format) -> Result<Self, Violation> {
         let (kind, hlen, pdo, plen) = (ch.kind, ch.hlen, ch.pdo, ch.plen.get());
-        let (expected_hlen, allowed_flags) = match (role, kind) {
+        let (expected_hlen, allowed_flags): (u8, u8) = match (role, kind) {
             (Role::Controller, kind::IC_REQ) | (Role::Host, kind::IC_RESP) => (128, 0),
             (Role::Controller, kind::H2C_TERM_REQ) | (Role::Host, kind::C2H_TERM_REQ) => (24, 0),
             (Role::Controller, kind::CAPSULE_CMD) => (72, flags::HDGST | flags::DDGST),
@@ -107,7 +107,8 @@ impl Shape {
 
         let with_digest = allowed_flags & flags::HDGST != 0 && format.header_digest;
         let digest_len = if with_digest { format.header_digest_len() } else { 0 };
-        let header_end = hlen.saturating_add(digest_len);
+        // By the length that it should have: a wrong HLEN must not look like wrong flags.
+        let header_end = expected_hlen + digest_len;
         let has_data_part = matches!(kind, kind::CAPSULE_CMD | kind::H2C_DATA | kind::C2H_DATA);
         // Judged in the order of the fields; PLEN alone tells whether there is data.
         let with_data = has_data_part && plen > u32::from(header_end);
@@ -123,7 +124,8 @@ impl Shape {
             return Err(Violation::HeaderLength { kind, hlen });
         }
         let offset_fits = if with_data {
-            pdo >= header_end && pdo.is_multiple_of(format.alignment.max(4))
+            (u32::from(header_end)..plen).contains(&pdo.into())
+                && pdo.is_multiple_of(format.alignment.max(4))
         } else {
             // Some ends name where data would begin even if there is none.
             pdo == 0 || (has_data_part && pdo == header_end)
