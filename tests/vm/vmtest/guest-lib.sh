@@ -75,3 +75,40 @@ null_disk() {
   echo "$3" > "$disk/blocksize"
   echo 1 > "$disk/power"
 }
+
+# nvme_by_serial SERIAL: the name of the controller
+nvme_by_serial() {
+  local controller
+  for controller in /sys/class/nvme/nvme*; do
+    [ "$(tr -d ' ' < "$controller/serial")" = "$1" ] && echo "${controller##*/}" && return 0
+  done
+  return 1
+}
+
+# nvmet_passthrough NQN CONTROLLER: the whole controller, with its own Identify data
+nvmet_passthrough() {
+  nvmet_subsystem "$1"
+  echo -n "$2" > "$nvmet/subsystems/$1/passthru/device_path"
+  echo 1 > "$nvmet/subsystems/$1/passthru/enable"
+}
+
+# hash_disk DEVICE OFFSET LENGTH: SHA-256 of any range of a disk's bytes, past the page cache, which
+# does not know what nvmet wrote
+hash_disk() {
+  python3 - "$@" << 'X'
+import hashlib, mmap, os, sys
+path, offset, length = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+disk = os.open(path, os.O_RDONLY | os.O_DIRECT)
+buffer = mmap.mmap(-1, 1 << 20)
+digest = hashlib.sha256()
+while length:
+    start = offset % 4096
+    got = os.preadv(disk, [buffer], offset - start)
+    take = min(got - start, length)
+    if take <= 0:
+        sys.exit(f"{path} ends at {offset}")
+    digest.update(buffer[start : start + take])
+    offset, length = offset + take, length - take
+print(digest.hexdigest())
+X
+}

@@ -27,7 +27,7 @@ class GuestLost(Exception):
 class Guest:
     """Started by `boot`; as a context, powered off at its end.
 
-    image: the folder made by image/build; kernel: a name there; network: a Network;
+    image: the folder made by guest/build; kernel: a name there; network: a Network;
     logs: a folder for console.log, qemu.log and transcript.log; devices: more arguments for qemu.
     """
 
@@ -91,9 +91,9 @@ class Guest:
                 self.qemu.wait(timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             pass
-        if self.qemu.poll() is None:
+        if self.qemu is not None:
             self.qemu.kill()
-        self.qemu.wait()
+            self.qemu.wait()
         if self.agent is not None:
             self.agent.close()
         self.transcript.close()
