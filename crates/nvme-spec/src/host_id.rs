@@ -61,10 +61,7 @@ impl fmt::Display for HostIdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HostIdError::Length(n) => {
-                write!(
-                    f,
-                    "a host identifier is a UUID or 32 hexadecimal digits, not {n} bytes"
-                )
+                write!(f, "a host identifier is a UUID or 32 hexadecimal digits, not {n} bytes")
             }
             HostIdError::NotHex(at) => write!(f, "byte {at} is not a hexadecimal digit"),
             HostIdError::MissingHyphen(at) => write!(f, "a UUID has a hyphen at byte {at}"),
@@ -149,32 +146,20 @@ mod tests {
     fn the_text_is_in_the_order_of_the_bytes() {
         assert_eq!(TEXT.parse(), Ok(HostId(BYTES)));
         assert_eq!(HostId(BYTES).to_string(), TEXT);
-        assert_eq!(
-            "00112233445566778899AABBCCDDEEFF".parse(),
-            Ok(HostId(BYTES))
-        );
+        assert_eq!("00112233445566778899AABBCCDDEEFF".parse(), Ok(HostId(BYTES)));
     }
 
     #[test]
     fn a_bad_text_is_refused_with_the_place() {
         let parse = |text: &str| text.parse::<HostId>();
         assert_eq!(parse(""), Err(HostIdError::Length(0)));
-        assert_eq!(
-            parse("00112233-4455-6677-8899-aabbccddeef"),
-            Err(HostIdError::Length(35))
-        );
-        assert_eq!(
-            parse("00112233-4455-6677-8899-aabbccddeefg"),
-            Err(HostIdError::NotHex(35))
-        );
+        assert_eq!(parse("00112233-4455-6677-8899-aabbccddeef"), Err(HostIdError::Length(35)));
+        assert_eq!(parse("00112233-4455-6677-8899-aabbccddeefg"), Err(HostIdError::NotHex(35)));
         assert_eq!(
             parse("00112233-4455-66770-899-aabbccddeeff"),
             Err(HostIdError::MissingHyphen(18))
         );
-        assert_eq!(
-            parse("0011223344556677-899aabbccddeeff"),
-            Err(HostIdError::NotHex(16))
-        );
+        assert_eq!(parse("0011223344556677-899aabbccddeeff"), Err(HostIdError::NotHex(16)));
         // Sixteen two-byte characters: the right length, and no digit among them.
         assert_eq!(parse("éééééééééééééééé"), Err(HostIdError::NotHex(0)));
     }

@@ -38,14 +38,8 @@ impl Nqn {
             bytes[i] = text[i];
             i += 1;
         }
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "indexing above stops at 223"
-        )]
-        Nqn {
-            len: text.len() as u8,
-            bytes,
-        }
+        #[allow(clippy::cast_possible_truncation, reason = "indexing above stops at 223")]
+        Nqn { len: text.len() as u8, bytes }
     }
 
     /// Any 1..=223 bytes of text without a NUL, whatever their form.
@@ -78,10 +72,7 @@ impl Nqn {
     /// From the 256-byte field of a Connect command, discovery entry or Identify Controller.
     /// What stands after the first NUL is not looked at.
     pub fn from_wire(field: &[u8; NQN_FIELD]) -> Result<Nqn, NqnError> {
-        let len = field
-            .iter()
-            .position(|&b| b == 0)
-            .ok_or(NqnError::Unterminated)?;
+        let len = field.iter().position(|&b| b == 0).ok_or(NqnError::Unterminated)?;
         if len > NQN_MAX {
             return Err(NqnError::TooLong(len));
         }
@@ -104,11 +95,7 @@ impl Nqn {
                 nqn.push(b'-');
             }
             for digit in [byte >> 4, byte & 0xf] {
-                nqn.push(if digit < 10 {
-                    b'0' + digit
-                } else {
-                    b'a' + digit - 10
-                });
+                nqn.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
             }
         }
         nqn
@@ -176,10 +163,7 @@ fn check_form(text: &str) -> Result<(), NqnError> {
         if edge(label.last()) {
             return Err(NqnError::Domain(at + label.len() - 1));
         }
-        if let Some(i) = label
-            .iter()
-            .position(|b| !b.is_ascii_alphanumeric() && *b != b'-')
-        {
+        if let Some(i) = label.iter().position(|b| !b.is_ascii_alphanumeric() && *b != b'-') {
             return Err(NqnError::Domain(at + i));
         }
         at += label.len() + 1;
@@ -189,14 +173,10 @@ fn check_form(text: &str) -> Result<(), NqnError> {
     if name == text.len() {
         return Err(NqnError::MissingName);
     }
-    if let Some((i, found)) = text[name..]
-        .char_indices()
-        .find(|(_, c)| c.is_control() || c.is_whitespace())
+    if let Some((i, found)) =
+        text[name..].char_indices().find(|(_, c)| c.is_control() || c.is_whitespace())
     {
-        return Err(NqnError::Character {
-            at: name + i,
-            found,
-        });
+        return Err(NqnError::Character { at: name + i, found });
     }
     match text.strip_prefix(UUID_PREFIX) {
         Some(uuid) if parse_uuid(uuid.as_bytes(), false).is_err() => Err(NqnError::Uuid),
@@ -253,17 +233,11 @@ impl fmt::Display for NqnError {
             NqnError::NotUtf8(at) => write!(f, "the NQN is not UTF-8 from byte {at} on"),
             NqnError::Prefix => f.write_str("the NQN does not start with \"nqn.\""),
             NqnError::Date(at) => {
-                write!(
-                    f,
-                    "the NQN has no date of the form YYYY-MM. after \"nqn.\" (byte {at})"
-                )
+                write!(f, "the NQN has no date of the form YYYY-MM. after \"nqn.\" (byte {at})")
             }
             NqnError::Month => f.write_str("the month in the NQN is not 01 to 12"),
             NqnError::Domain(at) => {
-                write!(
-                    f,
-                    "the NQN has no valid reversed domain name after its date (byte {at})"
-                )
+                write!(f, "the NQN has no valid reversed domain name after its date (byte {at})")
             }
             NqnError::MissingColon => {
                 f.write_str("the NQN has no \":\" after its reversed domain name")
@@ -359,28 +333,16 @@ mod tests {
         let nqn = Nqn::from_wire(&field(longest.as_bytes())).unwrap();
         assert_eq!(nqn.as_str(), longest);
         assert_eq!(nqn.to_wire(), field(longest.as_bytes()));
-        assert_eq!(
-            Nqn::from_wire(&field(&[b'x'; 224])),
-            Err(NqnError::TooLong(224))
-        );
-        assert_eq!(
-            Nqn::from_wire(&field(&[b'x'; 255])),
-            Err(NqnError::TooLong(255))
-        );
+        assert_eq!(Nqn::from_wire(&field(&[b'x'; 224])), Err(NqnError::TooLong(224)));
+        assert_eq!(Nqn::from_wire(&field(&[b'x'; 255])), Err(NqnError::TooLong(255)));
         assert_eq!(Nqn::from_wire(&[b'x'; 256]), Err(NqnError::Unterminated));
         assert_eq!(Nqn::from_wire(&[0; 256]), Err(NqnError::Empty));
     }
 
     #[test]
     fn the_wire_takes_only_utf8_but_any_form() {
-        assert_eq!(
-            Nqn::from_wire(&field(b"nqn.\xff")),
-            Err(NqnError::NotUtf8(4))
-        );
-        assert_eq!(
-            Nqn::from_wire(&field("täst".as_bytes())).unwrap().as_str(),
-            "täst"
-        );
+        assert_eq!(Nqn::from_wire(&field(b"nqn.\xff")), Err(NqnError::NotUtf8(4)));
+        assert_eq!(Nqn::from_wire(&field("täst".as_bytes())).unwrap().as_str(), "täst");
         // Garbage after the NUL is not part of the name.
         assert_eq!(Nqn::from_wire(&field(b"a\0b")).unwrap().as_str(), "a");
     }
@@ -390,10 +352,7 @@ mod tests {
         assert_eq!(Nqn::lenient(""), Err(NqnError::Empty));
         assert_eq!(Nqn::lenient(&"x".repeat(224)), Err(NqnError::TooLong(224)));
         assert_eq!(Nqn::lenient(&"x".repeat(300)), Err(NqnError::TooLong(300)));
-        assert_eq!(
-            Nqn::lenient("a\0b"),
-            Err(NqnError::Character { at: 1, found: '\0' })
-        );
+        assert_eq!(Nqn::lenient("a\0b"), Err(NqnError::Character { at: 1, found: '\0' }));
     }
 
     #[test]
@@ -406,10 +365,7 @@ mod tests {
             "nqn.1999-12.com.some-where:a:b:c",
             "nqn.2024-10.com.example:größe",
         ] {
-            assert_eq!(
-                Nqn::parse_strict(text).map(|n| n.to_string()),
-                Ok(String::from(text))
-            );
+            assert_eq!(Nqn::parse_strict(text).map(|n| n.to_string()), Ok(String::from(text)));
         }
     }
 
@@ -432,22 +388,10 @@ mod tests {
             ("nqn.2024-01.com.exam ple:a", NqnError::Domain(20)),
             ("nqn.2024-01.com-.example:a", NqnError::Domain(15)),
             ("nqn.2024-01.com.example:", NqnError::MissingName),
-            (
-                "nqn.2024-01.com.example:a b",
-                NqnError::Character { at: 25, found: ' ' },
-            ),
-            (
-                "nqn.2024-01.com.example:é\n",
-                NqnError::Character {
-                    at: 26,
-                    found: '\n',
-                },
-            ),
+            ("nqn.2024-01.com.example:a b", NqnError::Character { at: 25, found: ' ' }),
+            ("nqn.2024-01.com.example:é\n", NqnError::Character { at: 26, found: '\n' }),
             (uuid, NqnError::Uuid),
-            (
-                "nqn.2014-08.org.nvmexpress.Discovery",
-                NqnError::MissingColon,
-            ),
+            ("nqn.2014-08.org.nvmexpress.Discovery", NqnError::MissingColon),
         ] {
             assert_eq!(text.parse::<Nqn>(), Err(error), "{text}");
         }
@@ -484,19 +428,9 @@ mod tests {
     #[test]
     fn the_discovery_name_is_known() {
         assert!(Nqn::DISCOVERY.is_discovery());
-        assert_eq!(
-            Nqn::DISCOVERY.as_str(),
-            "nqn.2014-08.org.nvmexpress.discovery"
-        );
-        assert_eq!(
-            Nqn::lenient("nqn.2014-08.org.nvmexpress.discovery").unwrap(),
-            Nqn::DISCOVERY
-        );
-        assert!(
-            !Nqn::lenient("nqn.2014-08.org.nvmexpress.discovery2")
-                .unwrap()
-                .is_discovery()
-        );
+        assert_eq!(Nqn::DISCOVERY.as_str(), "nqn.2014-08.org.nvmexpress.discovery");
+        assert_eq!(Nqn::lenient("nqn.2014-08.org.nvmexpress.discovery").unwrap(), Nqn::DISCOVERY);
+        assert!(!Nqn::lenient("nqn.2014-08.org.nvmexpress.discovery2").unwrap().is_discovery());
     }
 
     #[test]

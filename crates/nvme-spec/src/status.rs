@@ -168,13 +168,7 @@ impl Status {
 /// `Invalid Field in Command (sct 0h sc 02h, dnr)`.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} (sct {:x}h sc {:02x}h",
-            self.name(),
-            self.sct(),
-            self.sc()
-        )?;
+        write!(f, "{} (sct {:x}h sc {:02x}h", self.name(), self.sct(), self.sc())?;
         if self.crd() != 0 {
             write!(f, ", crd {}", self.crd())?;
         }
@@ -415,10 +409,7 @@ mod tests {
     fn the_wire_word_keeps_its_phase_bit_apart() {
         // Invalid Field, DNR: 4002h shifted past the phase.
         assert_eq!(Status::INVALID_FIELD.with_dnr(true).to_wire(), 0x8004);
-        assert_eq!(
-            Status::from_wire(0x8005),
-            Status::INVALID_FIELD.with_dnr(true)
-        );
+        assert_eq!(Status::from_wire(0x8005), Status::INVALID_FIELD.with_dnr(true));
         assert_eq!(Status::COMPARE_FAILURE.to_wire(), 0x050a);
         for word in 0..=u16::MAX {
             assert_eq!(Status::from_wire(word).to_wire(), word & !1);
@@ -432,10 +423,7 @@ mod tests {
         assert!(status.more() && status.dnr());
         let status = Status::new(3, 2).with_crd(1).with_more(true);
         assert_eq!(status.raw(), 0x2000 | 0x0800 | 0x302);
-        assert_eq!(
-            status.with_crd(0).with_more(false),
-            Status::ANA_INACCESSIBLE
-        );
+        assert_eq!(status.with_crd(0).with_more(false), Status::ANA_INACCESSIBLE);
         assert_eq!(Status::new(0xff, 0).sct(), 7);
     }
 
@@ -443,11 +431,7 @@ mod tests {
     fn success_is_the_code_and_not_its_flags() {
         assert!(Status::SUCCESS.with_more(true).is_success());
         assert!(!Status::ANA_TRANSITION.is_success());
-        assert!(
-            Status::new(2, 0x81)
-                .with_dnr(true)
-                .same_code(Status::UNRECOVERED_READ_ERROR)
-        );
+        assert!(Status::new(2, 0x81).with_dnr(true).same_code(Status::UNRECOVERED_READ_ERROR));
         assert!(!Status::new(2, 0x81).same_code(Status::new(3, 0x81)));
         assert_ne!(Status::SUCCESS, Status::SUCCESS.with_dnr(true));
     }
@@ -459,10 +443,7 @@ mod tests {
             "Invalid Field in Command (sct 0h sc 02h, dnr)"
         );
         assert_eq!(
-            format!(
-                "{:?}",
-                Status::COMMAND_INTERRUPTED.with_crd(2).with_more(true)
-            ),
+            format!("{:?}", Status::COMMAND_INTERRUPTED.with_crd(2).with_more(true)),
             "Status(Command Interrupted (sct 0h sc 21h, crd 2, more))"
         );
     }
@@ -471,24 +452,12 @@ mod tests {
     fn a_code_used_twice_is_named_by_its_command() {
         let status = Status::CONNECT_INVALID_PARAMETERS;
         assert_eq!(status, Status::WRITE_TO_READ_ONLY_RANGE);
-        assert_eq!(
-            status.name_for(CommandKind::Fabrics),
-            "Connect Invalid Parameters"
-        );
-        assert_eq!(
-            status.name_for(CommandKind::Io),
-            "Attempted Write to Read Only Range"
-        );
-        assert_eq!(
-            status.name_for(CommandKind::Admin),
-            "Unknown Command Specific Status"
-        );
+        assert_eq!(status.name_for(CommandKind::Fabrics), "Connect Invalid Parameters");
+        assert_eq!(status.name_for(CommandKind::Io), "Attempted Write to Read Only Range");
+        assert_eq!(status.name_for(CommandKind::Admin), "Unknown Command Specific Status");
         assert!(status.name().contains(" / "));
         for kind in [CommandKind::Fabrics, CommandKind::Io, CommandKind::Admin] {
-            assert_eq!(
-                Status::AUTHENTICATION_REQUIRED.name_for(kind),
-                "Authentication Required"
-            );
+            assert_eq!(Status::AUTHENTICATION_REQUIRED.name_for(kind), "Authentication Required");
         }
     }
 
@@ -502,15 +471,8 @@ mod tests {
                     _ => CommandKind::Admin,
                 };
                 assert_eq!(status.name_for(kind), name);
-                assert!(
-                    status.name().contains(name),
-                    "{} lacks {name}",
-                    status.name()
-                );
-                assert!(
-                    codes[..i].iter().all(|&(s, n)| s != status && n != name),
-                    "{name} twice"
-                );
+                assert!(status.name().contains(name), "{} lacks {name}", status.name());
+                assert!(codes[..i].iter().all(|&(s, n)| s != status && n != name), "{name} twice");
             }
         }
     }
@@ -518,14 +480,8 @@ mod tests {
     #[test]
     fn unknown_codes_are_named_by_their_range() {
         assert_eq!(Status::new(0, 0x17).name(), "Unknown Generic Status");
-        assert_eq!(
-            Status::new(1, 0x7f).name(),
-            "Unknown Command Specific Status"
-        );
-        assert_eq!(
-            Status::new(2, 0).name(),
-            "Unknown Media and Data Integrity Status"
-        );
+        assert_eq!(Status::new(1, 0x7f).name(), "Unknown Command Specific Status");
+        assert_eq!(Status::new(2, 0).name(), "Unknown Media and Data Integrity Status");
         assert_eq!(Status::new(3, 0x10).name(), "Unknown Path Related Status");
         assert_eq!(Status::new(5, 0).name(), "Reserved Status Code Type");
         assert_eq!(Status::new(0, 0xc0).name(), "Vendor Specific");
