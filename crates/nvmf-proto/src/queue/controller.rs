@@ -13,12 +13,20 @@ pub struct ControllerQueue {
     flow_control: bool,
     head: u16,
     live: HashSet<u16, BuildHasherDefault<CidHasher>>,
+    /// Commands whose identifier was in use, not yet answered: they fill entries like the others.
+    conflicts: u32,
 }
 
 impl ControllerQueue {
     /// A queue on which nothing but Connect can have come yet.
     pub fn new() -> Self {
-        Self { size: QueueSize::MIN, flow_control: true, head: 0, live: HashSet::default() }
+        Self {
+            size: QueueSize::MIN,
+            flow_control: true,
+            head: 0,
+            live: HashSet::default(),
+            conflicts: 0,
+        }
     }
 
     /// Connect is accepted for a queue of `size` entries.
@@ -50,10 +58,15 @@ impl ControllerQueue {
     pub fn receive(&mut self, cid: u16) -> Result<(), Violation> {
         let size = self.size.entries();
         let most = if self.flow_control { size - 1 } else { size };
-        if self.live.len() >= most as usize {
+        if self.live.len() + self.conflicts as usize >= most as usize {
             return Err(Violation::QueueOverflow { size });
         }
-        if self.live.insert(cid) { Ok(()) } else { Err(Violation::CommandId { cid }) }
+        if self.live.insert(cid) {
+            Ok(())
+        } else {
+            self.conflicts += 1;
+            Err(Violation::CommandId { cid })
+        }
     }
 
     /// The command is answered now: returns the SQHD of its response.
@@ -62,12 +75,16 @@ impl ControllerQueue {
     /// outstanding than the queue has entries.
     pub fn complete(&mut self, cid: u16) -> u16 {
         self.live.remove(&cid);
-        self.answer()
+        self.advance()
     }
 
-    /// The SQHD of a response that completes no command of its own: to one with a conflicting
-    /// identifier.
-    pub fn answer(&mut self) -> u16 {
+    /// A command with a conflicting identifier is answered now: returns the SQHD of its response.
+    pub fn complete_conflict(&mut self) -> u16 {
+        self.conflicts = self.conflicts.saturating_sub(1);
+        self.advance()
+    }
+
+    fn advance(&mut self) -> u16 {
         if !self.flow_control {
             return 0;
         }
@@ -136,6 +153,19 @@ mod tests {
         let mut without = queue(3, false);
         (0..3).for_each(|cid| without.receive(cid).unwrap());
         assert_eq!(without.receive(3), Err(Violation::QueueOverflow { size: 3 }));
+    }
+
+    #[test]
+    fn commands_with_identifiers_in_use_fill_the_queue_too() {
+        let mut queue = queue(4, true);
+        queue.receive(5).unwrap();
+        for _ in 0..2 {
+            assert_eq!(queue.receive(5), Err(Violation::CommandId { cid: 5 }));
+        }
+        assert_eq!(queue.receive(5), Err(Violation::QueueOverflow { size: 4 }));
+        assert_eq!((queue.complete_conflict(), queue.complete(5)), (1, 2));
+        queue.receive(5).unwrap();
+        queue.receive(6).unwrap();
     }
 
     #[test]

@@ -366,7 +366,11 @@ impl Controller {
             }
             Outgoing::Rejection { mut cqe, owns_cid } => {
                 let cid = cqe.cid.get();
-                let sqhd = if owns_cid { self.queue.complete(cid) } else { self.queue.answer() };
+                let sqhd = if owns_cid {
+                    self.queue.complete(cid)
+                } else {
+                    self.queue.complete_conflict()
+                };
                 cqe.sqhd.set(sqhd);
                 batch.response(format, cqe);
             }
