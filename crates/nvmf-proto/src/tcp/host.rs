@@ -109,6 +109,8 @@ pub struct Host {
 #[derive(Clone, Copy, Debug, Default)]
 struct Command {
     data: CommandData,
+    /// Its capsule is encoded: before that, nothing can come for it.
+    sent: bool,
     /// A data digest was wrong.
     corrupt: bool,
 }
@@ -211,7 +213,7 @@ impl Host {
         if self.commands.len() <= index {
             self.commands.resize(index + 1, Command::default());
         }
-        self.commands[index] = Command { data, corrupt: false };
+        self.commands[index] = Command { data, ..Command::default() };
         self.outgoing.push_back(Outgoing::Command { sqe, in_capsule });
         Ok(cid)
     }
@@ -256,6 +258,9 @@ impl Host {
                 }
                 Some(Outgoing::Command { sqe, in_capsule }) => {
                     batch.command(format, &sqe, in_capsule, source);
+                    if let Some(command) = self.commands.get_mut(usize::from(sqe.cid.get())) {
+                        command.sent = true;
+                    }
                 }
                 Some(Outgoing::Data { cid, ttag, offset, end }) => {
                     let most = self.link.negotiated.map_or(0, |n| n.maxh2cdata);
@@ -341,7 +346,7 @@ impl Host {
         let live = self.queue.is_live(cid);
         self.commands
             .get_mut(usize::from(cid))
-            .filter(|_| live)
+            .filter(|command| live && command.sent)
             .ok_or(Violation::UnknownCommand { kind, cid })
     }
 
