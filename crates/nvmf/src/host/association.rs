@@ -1,0 +1,1 @@
+//! Associations: an admin queue, its I/O queues, and the controller behind them.

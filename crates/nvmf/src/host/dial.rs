@@ -1,0 +1,1 @@
+//! Making connections: the transport of every queue of an association.
