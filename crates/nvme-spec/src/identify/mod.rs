@@ -9,6 +9,7 @@ mod descriptors;
 mod lists;
 mod namespace;
 mod nvm;
+mod request;
 mod text;
 
 pub use controller::{IdentifyController, PowerState, controller_type};
@@ -18,6 +19,7 @@ pub use descriptors::{
 pub use lists::{ActiveNamespaceList, ControllerList};
 pub use namespace::{IdentifyNamespace, IndependentNamespace, LbaFormat};
 pub use nvm::{CommandSetList, ExtendedLbaFormat, IdentifyControllerNvm, IdentifyNamespaceNvm};
+pub use request::IdentifyRequest;
 pub use text::{Ascii, write_ascii};
 
 /// The size of nearly every Identify data structure, in bytes.

@@ -8,10 +8,8 @@ use core::fmt;
 pub fn write_ascii(field: &mut [u8], text: &str) {
     field.fill(b' ');
     for (to, from) in field.iter_mut().zip(text.chars()) {
-        *to = match u8::try_from(from) {
-            Ok(byte @ b' '..=b'~') => byte,
-            _ => b'?',
-        };
+        let printable = matches!(from, ' '..='~');
+        *to = u8::try_from(from).ok().filter(|_| printable).unwrap_or(b'?');
     }
 }
 

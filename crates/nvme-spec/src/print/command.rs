@@ -12,7 +12,7 @@ use crate::fabrics::{
 use crate::feature::{
     self, AsyncEventConfig, GetFeatures, NumberOfQueues, Select, SetFeatures, fid,
 };
-use crate::identify::{Ascii, cns};
+use crate::identify::{Ascii, IdentifyRequest};
 use crate::log::GetLogPage;
 use crate::opcode::{self, admin, nvm};
 use crate::print::property::PropertyValue;
@@ -48,12 +48,7 @@ impl Fields for AdminCommand<'_> {
         start(sqe, out, Some(opcode::admin_name(sqe.opcode)));
         out.hex("nsid", sqe.nsid);
         match sqe.opcode {
-            admin::IDENTIFY => {
-                let [cns, _, cntid0, cntid1] = sqe.cdw(10).to_le_bytes();
-                out.hex_as("cns", cns, cns::name(cns));
-                out.hex("cntid", u16::from_le_bytes([cntid0, cntid1]));
-                out.number("csi", sqe.cdw(11) >> 24);
-            }
+            admin::IDENTIFY => IdentifyRequest::from_sqe(sqe).fields(out),
             admin::GET_LOG_PAGE => GetLogPage::from_sqe(sqe).fields(out),
             admin::GET_FEATURES => match GetFeatures::from_cdw10(sqe.cdw(10)) {
                 Some(get) => {

@@ -6,7 +6,8 @@ use super::{FieldSink, Fields, List, Value, With, debug_as_line, give};
 use crate::identify::{
     ActiveNamespaceList, CommandSetList, ControllerList, Descriptors, ExtendedLbaFormat,
     IdentifyController, IdentifyControllerNvm, IdentifyNamespace, IdentifyNamespaceNvm,
-    IndependentNamespace, LbaFormat, NamespaceId, PowerState, cns, controller_type,
+    IdentifyRequest, IndependentNamespace, LbaFormat, NamespaceId, PowerState, cns,
+    controller_type,
 };
 use crate::nqn::UuidText;
 
@@ -14,6 +15,13 @@ debug_as_line! {
     ActiveNamespaceList, CommandSetList, ControllerList, ExtendedLbaFormat, IdentifyController,
     IdentifyControllerNvm, IdentifyNamespace, IdentifyNamespaceNvm, IndependentNamespace, LbaFormat,
     PowerState,
+}
+
+impl Fields for IdentifyRequest {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        out.hex_as("cns", self.cns, cns::name(self.cns));
+        give!(out, self; hex: cntid, cnssid; number: csi, uuid_index);
+    }
 }
 
 const CMIC: &[(u8, &str)] =

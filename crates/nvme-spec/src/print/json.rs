@@ -4,7 +4,8 @@ use core::fmt::{self, Write};
 
 use super::{Field, FieldSink, Fields, Value, write_scalar};
 
-/// Prints a structure as JSON: compact as `{}`, indented by two spaces as `{:#}`.
+/// Prints a structure as JSON: compact as `{}`, indented by two spaces as `{:#}`, which
+/// is the layout of nvme-cli.
 pub struct Json<'a, T: ?Sized>(pub &'a T);
 
 impl<T: Fields + ?Sized> fmt::Display for Json<'_, T> {
@@ -36,8 +37,7 @@ struct Sink<'a, 'f> {
 impl Sink<'_, '_> {
     fn write(&mut self, field: Field<'_>) -> fmt::Result {
         start_item(self.f, self.depth, &mut self.first)?;
-        let colon = if self.f.alternate() { ": " } else { ":" };
-        write!(self.f, "\"{}\"{colon}", field.name)?;
+        write!(self.f, "\"{}\":", field.name)?;
         write_value(self.f, field.value, self.depth)
     }
 }

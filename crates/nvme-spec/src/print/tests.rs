@@ -75,11 +75,11 @@ fn json_is_compact_or_indented() {
     assert_eq!(Json(&list).to_string(), r#"{"nsid_list":[{"nsid":1},{"nsid":5}]}"#);
     assert_eq!(
         format!("{:#}", Json(&list)),
-        "{\n  \"nsid_list\": [\n    {\n      \"nsid\": 1\n    },\n    {\n      \"nsid\": 5\n    }\n  ]\n}"
+        "{\n  \"nsid_list\":[\n    {\n      \"nsid\":1\n    },\n    {\n      \"nsid\":5\n    }\n  ]\n}"
     );
     let empty = ActiveNamespaceList::default();
     assert_eq!(Json(&empty).to_string(), r#"{"nsid_list":[]}"#);
-    assert_eq!(format!("{:#}", Json(&empty)), "{\n  \"nsid_list\": []\n}");
+    assert_eq!(format!("{:#}", Json(&empty)), "{\n  \"nsid_list\":[]\n}");
 }
 
 #[test]
