@@ -1,0 +1,132 @@
+//! The Discovery log page, as a discovery controller builds it (Base 2.1, section 5.1.12.3.1).
+
+use nvme_spec::log::{DiscoveryEntry, DiscoveryHeader};
+use zerocopy::IntoBytes;
+
+/// A Discovery log page: entries under a generation counter.
+///
+/// Hosts read the header, then the entries, then the header again, and begin anew if the
+/// generation counter moved: so it has to move with every change, and two pages that one
+/// controller ever gave out under the same number have to be the same page.
+///
+/// ```
+/// use nvme_spec::log::{DiscoveryEntry, adrfam, subtype};
+/// use nvme_spec::Nqn;
+/// use nvmf::controller::DiscoveryLogPage;
+///
+/// let subsystem = Nqn::parse_strict("nqn.2026-01.org.example:disks").unwrap();
+/// let entry =
+///     DiscoveryEntry::tcp(subtype::NVM, &subsystem, adrfam::IPV4, "192.0.2.1", "4420").unwrap();
+/// let mut page = DiscoveryLogPage::new(vec![entry]);
+/// assert_eq!(page.to_bytes().len(), 2048);
+///
+/// let before = page.generation();
+/// page.set_entries(vec![]);
+/// assert_ne!(page.generation(), before);
+/// ```
+#[derive(Clone, Debug)]
+pub struct DiscoveryLogPage {
+    generation: u64,
+    entries: Vec<DiscoveryEntry>,
+}
+
+impl DiscoveryLogPage {
+    /// A page of generation 1; a host may take 0 for "never read".
+    pub fn new(entries: Vec<DiscoveryEntry>) -> Self {
+        Self::with_generation(1, entries)
+    }
+
+    /// A page of a given generation, for whom several pages change together; 0 becomes 1.
+    pub fn with_generation(generation: u64, entries: Vec<DiscoveryEntry>) -> Self {
+        Self { generation: generation.max(1), entries }
+    }
+
+    /// The generation counter, never 0.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The entries.
+    pub fn entries(&self) -> &[DiscoveryEntry] {
+        &self.entries
+    }
+
+    /// Replaces the entries and moves the generation counter, unless nothing changed.
+    pub fn set_entries(&mut self, entries: Vec<DiscoveryEntry>) {
+        if self.entries != entries {
+            self.entries = entries;
+            self.generation = self.generation.checked_add(1).unwrap_or(1);
+        }
+    }
+
+    /// The whole page: 1024 bytes of header, 1024 for each entry. Cut it with
+    /// [`log_page_part`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let numrec = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
+        let mut page = DiscoveryHeader::new(self.generation, numrec).as_bytes().to_vec();
+        page.extend_from_slice(self.entries.as_bytes());
+        page
+    }
+}
+
+/// The part of a log page that a Get Log Page command asks for: `length` bytes from `offset`,
+/// zeroes after the page's end. `None` if the offset is past the end or not a multiple of 4,
+/// which is Invalid Field in Command.
+///
+/// Some targets answer a request that reaches past the end with an error; hosts that read a
+/// fixed amount cannot know the end beforehand, so here it is padded.
+pub fn log_page_part(page: &[u8], offset: u64, length: usize) -> Option<Vec<u8>> {
+    let offset = usize::try_from(offset).ok()?;
+    if !offset.is_multiple_of(4) {
+        return None;
+    }
+    let rest = page.get(offset..)?;
+    let mut part = rest[..rest.len().min(length)].to_vec();
+    part.resize(length, 0);
+    Some(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nvme_spec::Nqn;
+    use nvme_spec::log::{DiscoveryLog, adrfam, subtype};
+
+    fn entry(port: &str) -> DiscoveryEntry {
+        let nqn = Nqn::lenient("nqn.2026-01.org.example:x").unwrap();
+        DiscoveryEntry::tcp(subtype::NVM, &nqn, adrfam::IPV4, "127.0.0.1", port).unwrap()
+    }
+
+    #[test]
+    fn the_bytes_read_back_as_the_entries() {
+        let page = DiscoveryLogPage::new(vec![entry("4420"), entry("4421")]).to_bytes();
+        let log = DiscoveryLog::parse(&page).unwrap();
+        assert!(log.is_complete());
+        assert_eq!(log.header.tdlpl, 3072);
+        assert_eq!(log.entries, [entry("4420"), entry("4421")]);
+    }
+
+    #[test]
+    fn the_generation_moves_with_a_change_only_and_is_never_zero() {
+        let mut page = DiscoveryLogPage::with_generation(0, vec![entry("1")]);
+        assert_eq!(page.generation(), 1);
+        page.set_entries(vec![entry("1")]);
+        assert_eq!(page.generation(), 1);
+        page.set_entries(vec![entry("2")]);
+        assert_eq!(page.generation(), 2);
+        let mut last = DiscoveryLogPage::with_generation(u64::MAX, vec![entry("1")]);
+        last.set_entries(vec![]);
+        assert_eq!(last.generation(), 1);
+    }
+
+    #[test]
+    fn a_part_is_padded_with_zeroes_past_the_end() {
+        let page: Vec<u8> = (1..=8).collect();
+        assert_eq!(log_page_part(&page, 0, 4), Some(vec![1, 2, 3, 4]));
+        assert_eq!(log_page_part(&page, 4, 8), Some(vec![5, 6, 7, 8, 0, 0, 0, 0]));
+        assert_eq!(log_page_part(&page, 8, 4), Some(vec![0; 4]));
+        assert_eq!(log_page_part(&page, 12, 4), None);
+        assert_eq!(log_page_part(&page, 2, 4), None);
+        assert_eq!(log_page_part(&page, u64::MAX, 4), None);
+    }
+}
