@@ -1,7 +1,8 @@
 //! A controller's properties and what they make it do (Base 2.1, sections 3.1.4, 3.5, 3.6).
 
+use nvme_spec::fabrics::{PropertyGet, PropertySet};
 use nvme_spec::property::{Cap, Cc, Crto, Csts, Vs, is_wide, offset};
-use nvme_spec::{Status, property};
+use nvme_spec::{Cqe, Sqe, Status, property};
 
 /// The properties of one controller.
 #[derive(Clone, Debug)]
@@ -55,6 +56,23 @@ impl Registers {
     /// Controller Status.
     pub fn csts(&self) -> Csts {
         self.csts
+    }
+
+    /// Does a Property Get or Property Set command; `None` for any other command.
+    ///
+    /// The answer's command identifier is left 0.
+    pub fn execute(&mut self, sqe: &Sqe) -> Option<(Cqe, Change)> {
+        let done = if let Some(get) = PropertyGet::from_sqe(sqe) {
+            width(get.attrib)
+                .and_then(|wide| self.read(get.ofst.get(), wide))
+                .map(|value| (Cqe::with_result(0, value), Change::None))
+        } else {
+            let set = PropertySet::from_sqe(sqe)?;
+            width(set.attrib)
+                .and_then(|wide| self.write(set.ofst.get(), set.value.get(), wide))
+                .map(|change| (Cqe::new(0, Status::SUCCESS), change))
+        };
+        Some(done.unwrap_or_else(|status| (Cqe::new(0, status), Change::None)))
     }
 
     /// Reads the property at `offset`, eight bytes if `wide`.
@@ -136,6 +154,15 @@ impl Registers {
             && cc.0 & Cc::RESERVED == 0
             && !frozen;
         if right { Ok(()) } else { Err(INVALID) }
+    }
+}
+
+/// Whether a property command's ATTRIB asks for eight bytes.
+fn width(attrib: u8) -> Result<bool, Status> {
+    match attrib & 7 {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(INVALID),
     }
 }
 
@@ -232,5 +259,19 @@ mod tests {
         assert_eq!(r.write(offset::CC, 1 << 32, false), Err(INVALID));
         let new = Registers::new(Cap(0).with_to(30), Vs::V2_0);
         assert_eq!(new.read(offset::CRTO, false), Ok(30));
+    }
+
+    #[test]
+    fn property_commands_read_and_write() {
+        let mut r = registers();
+        let enable = PropertySet::new(offset::CC, Cc::ENABLE.0.into(), false).to_sqe();
+        let (cqe, change) = r.execute(&enable).unwrap();
+        assert_eq!((cqe.status(), change), (Status::SUCCESS, Change::Enabled));
+        let (cqe, _) = r.execute(&PropertyGet::new(offset::CAP, true).to_sqe()).unwrap();
+        assert_eq!(cqe.result(), 0x20_1e01_007f);
+        let mut odd = PropertyGet::new(offset::CSTS, false);
+        odd.attrib = 2;
+        assert_eq!(r.execute(&odd.to_sqe()).unwrap().0.status(), INVALID);
+        assert_eq!(r.execute(&Sqe::new(nvme_spec::opcode::admin::IDENTIFY)), None);
     }
 }

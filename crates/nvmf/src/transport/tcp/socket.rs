@@ -1,0 +1,187 @@
+//! A non-blocking socket with a receive buffer, and the one place where a thread waits.
+
+use std::io::{self, IoSlice, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use nvmf_proto::pdu::{Batch, PayloadSource};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+
+use crate::Deadline;
+use crate::transport::TransportError;
+
+/// Large enough for many commands or responses in one system call.
+const RECEIVE_BUFFER: usize = 64 << 10;
+/// The most pieces that one gathered send takes (IOV_MAX is 1024 on every system of note).
+const MAX_SLICES: usize = 256;
+
+/// From this many bytes of room on, payload skips the receive buffer.
+const STRAIGHT: usize = 16 << 10;
+
+/// How the last read ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Received {
+    /// This many bytes came.
+    Bytes(usize),
+    /// Nothing is there yet.
+    Nothing,
+    /// The peer will send no more.
+    End,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    /// Bytes to read.
+    Readable,
+    /// Bytes to read, or room to write.
+    Either,
+}
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: vec![0; RECEIVE_BUFFER].into(), start: 0, end: 0 })
+    }
+
+    pub(super) fn connect(addr: SocketAddr, deadline: Deadline) -> Result<Self, TransportError> {
+        let left = deadline.remaining().ok_or(TransportError::TimedOut)?;
+        let stream = TcpStream::connect_timeout(&addr, left).map_err(|e| match e.kind() {
+            io::ErrorKind::TimedOut => TransportError::TimedOut,
+            _ => e.into(),
+        })?;
+        Ok(Self::new(stream)?)
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Bytes received and not yet consumed.
+    pub(super) fn buffered(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    pub(super) fn consume(&mut self, n: usize) {
+        self.start += n;
+        if self.start >= self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Reads what is there into the buffer, which must have been consumed.
+    pub(super) fn fill(&mut self) -> io::Result<Received> {
+        let received = receive(&self.stream, &mut self.buffer)?;
+        if let Received::Bytes(n) = received {
+            (self.start, self.end) = (0, n);
+        }
+        Ok(received)
+    }
+
+    /// Moves the next bytes into `room`: those in the buffer, else what the system has.
+    ///
+    /// Much is read straight into its place, little by way of the buffer, so that the headers
+    /// behind it come with the same system call.
+    pub(super) fn take_into(&mut self, room: &mut [u8]) -> io::Result<Received> {
+        if self.buffered().is_empty() {
+            if room.len() >= STRAIGHT {
+                return receive(&self.stream, room);
+            }
+            let received = self.fill()?;
+            if !matches!(received, Received::Bytes(_)) {
+                return Ok(received);
+            }
+        }
+        let n = self.buffered().len().min(room.len());
+        room[..n].copy_from_slice(&self.buffered()[..n]);
+        self.consume(n);
+        Ok(Received::Bytes(n))
+    }
+
+    /// Sends what the socket takes of `pending` and then of `batch`; `false` if it takes no more
+    /// now.
+    ///
+    /// A connection that the peer has closed is an end to be read, not an error to be reported:
+    /// the bytes are dropped, and the next read says why.
+    pub(super) fn send(
+        &mut self,
+        pending: &mut Vec<u8>,
+        batch: &mut Batch,
+        source: &dyn PayloadSource,
+    ) -> io::Result<bool> {
+        while !pending.is_empty() || !batch.is_empty() {
+            let mut slices = Vec::with_capacity(16);
+            if !pending.is_empty() {
+                slices.push(IoSlice::new(pending));
+            }
+            batch.io_slices(source, &mut slices, MAX_SLICES);
+            // Not `write_vectored`: that would raise SIGPIPE in programs that do not ignore it.
+            let mut no_control = SendAncillaryBuffer::default();
+            let sent = sendmsg(&self.stream, &slices, &mut no_control, SendFlags::NOSIGNAL);
+            let n = match sent {
+                Ok(n) => n,
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::INTR) => continue,
+                Err(Errno::PIPE | Errno::CONNRESET) => {
+                    pending.clear();
+                    batch.advance(usize::MAX);
+                    return Ok(true);
+                }
+                Err(e) => return Err(e.into()),
+            };
+            let of_pending = n.min(pending.len());
+            pending.drain(..of_pending);
+            batch.advance(n - of_pending);
+        }
+        Ok(true)
+    }
+
+    /// Waits until the socket is ready or the deadline passes.
+    pub(super) fn wait(&self, what: Wait, deadline: Deadline) -> Result<(), TransportError> {
+        let flags = match what {
+            Wait::Readable => PollFlags::IN,
+            Wait::Either => PollFlags::IN | PollFlags::OUT,
+        };
+        loop {
+            let left = deadline.remaining().ok_or(TransportError::TimedOut)?;
+            let mut fds = [PollFd::new(&self.stream, flags)];
+            match poll(&mut fds, Some(&timespec(left))) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(e) => return Err(io::Error::from(e).into()),
+            }
+        }
+    }
+}
+
+fn receive(mut stream: &TcpStream, room: &mut [u8]) -> io::Result<Received> {
+    loop {
+        return match stream.read(room) {
+            Ok(0) => Ok(Received::End),
+            Ok(n) => Ok(Received::Bytes(n)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            // Linux as host sends RST right behind its FIN: an end like any other.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(Received::End),
+            Err(e) => Err(e),
+        };
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
