@@ -73,9 +73,6 @@ impl Nqn {
     /// What stands after the first NUL is not looked at.
     pub fn from_wire(field: &[u8; NQN_FIELD]) -> Result<Nqn, NqnError> {
         let len = field.iter().position(|&b| b == 0).ok_or(NqnError::Unterminated)?;
-        if len > NQN_MAX {
-            return Err(NqnError::TooLong(len));
-        }
         let text = str::from_utf8(&field[..len]).map_err(|e| NqnError::NotUtf8(e.valid_up_to()))?;
         Nqn::lenient(text)
     }

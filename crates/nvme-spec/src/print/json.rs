@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use super::{Field, FieldSink, Fields, Value, write_scalar};
+use super::{Field, FieldSink, Fields, Value, is_unprintable, write_scalar};
 
 /// Prints a structure as JSON: compact as `{}`, indented by two spaces as `{:#}`, which
 /// is the layout of nvme-cli.
@@ -109,8 +109,8 @@ impl Write for JsonString<'_, '_> {
             match c {
                 '"' | '\\' => write!(self.0, "\\{c}")?,
                 '\n' => self.0.write_str("\\n")?,
-                // DEL and the C1 controls need no escape in JSON, but terminals heed them.
-                c if c.is_control() => write!(self.0, "\\u{:04x}", u32::from(c))?,
+                // JSON demands less, but terminals heed DEL, the C1 controls and directions too.
+                c if is_unprintable(c) => write!(self.0, "\\u{:04x}", u32::from(c))?,
                 c => self.0.write_char(c)?,
             }
         }

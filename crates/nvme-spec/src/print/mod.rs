@@ -249,14 +249,20 @@ impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for With<F> {
     }
 }
 
-/// Writes text with everything that is not printable escaped, so that nothing a peer sends can
-/// steer a terminal or break a log line.
+/// Whether a character is better not shown as it is: it could steer a terminal, break a line, or
+/// turn the direction of what follows.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Writes text with everything that is not printable escaped.
 struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
 
 impl fmt::Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
-            if c.is_control() {
+            if is_unprintable(c) {
                 write!(self.0, "{}", c.escape_default())?;
             } else {
                 self.0.write_char(c)?;

@@ -247,12 +247,12 @@ fn text_of_a_peer_is_escaped() {
     struct Evil;
     impl Fields for Evil {
         fn fields(&self, out: &mut dyn FieldSink) {
-            out.text("t", "a\x1b[2J\n\"\\");
+            out.text("t", "a\x1b[2J\n\"\\\u{202e}");
         }
     }
-    assert_eq!(Line(&Evil).to_string(), "t=\"a\\u{1b}[2J\\n\"\\\"");
-    assert_eq!(Table(&Evil).to_string(), "t : a\\u{1b}[2J\\n\"\\");
-    assert_eq!(Json(&Evil).to_string(), r#"{"t":"a\u001b[2J\n\"\\"}"#);
+    assert_eq!(Line(&Evil).to_string(), "t=\"a\\u{1b}[2J\\n\"\\\\u{202e}\"");
+    assert_eq!(Table(&Evil).to_string(), "t : a\\u{1b}[2J\\n\"\\\\u{202e}");
+    assert_eq!(Json(&Evil).to_string(), r#"{"t":"a\u001b[2J\n\"\\\u202e"}"#);
 }
 
 #[test]
