@@ -1,1 +1,177 @@
-//! Making connections: the transport of every queue of an association.
+//! Making connections: an association needs one for its admin queue and one for each I/O queue.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::{self, RecvTimeoutError};
+
+use nvmf_proto::tcp::HostConfig;
+
+use crate::transport::tcp::HostTcp;
+use crate::transport::{HostTransport, TransportError};
+use crate::{Deadline, Error};
+
+/// Something that can connect to the target as often as an association needs it.
+///
+/// [`TcpDialer`] does it by address. A closure is one, too: for sockets made elsewhere, or for the
+/// in-process transport, where it makes a pair and gives the other end to a controller.
+pub trait Dial: Send {
+    /// Makes a connection, its handshake included; `config` says what it asks for.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the connection from being made before `deadline`.
+    fn dial(
+        &mut self,
+        config: &HostConfig,
+        deadline: Deadline,
+    ) -> Result<Box<dyn HostTransport>, Error>;
+
+    /// Who is at the other end, for messages.
+    fn peer(&self) -> String {
+        "the target".to_owned()
+    }
+}
+
+impl<F> Dial for F
+where
+    F: FnMut(&HostConfig, Deadline) -> Result<Box<dyn HostTransport>, Error> + Send,
+{
+    fn dial(
+        &mut self,
+        config: &HostConfig,
+        deadline: Deadline,
+    ) -> Result<Box<dyn HostTransport>, Error> {
+        self(config, deadline)
+    }
+}
+
+/// Connects over TCP.
+#[derive(Clone, Debug)]
+pub struct TcpDialer {
+    name: String,
+    /// At least one; the one that answered comes first once one did.
+    addresses: Vec<SocketAddr>,
+}
+
+/// Addresses of a name that are tried, at most.
+const MOST_ADDRESSES: usize = 16;
+
+impl TcpDialer {
+    /// Connects to this address.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { name: address.to_string(), addresses: vec![address] }
+    }
+
+    /// Connects to `host`, a name or an IP address without brackets, at `port`. Of several
+    /// addresses that a name has, the first that answers is used, and kept for the connections
+    /// after the first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Resolve`] if the name has no address, or none is found before `deadline`.
+    pub fn resolve(host: &str, port: u16, deadline: Deadline) -> Result<Self, Error> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(Self::new(SocketAddr::new(ip, port)));
+        }
+        let failed = |source| Error::Resolve { name: host.to_owned(), source };
+        // The system's resolver knows no deadline, so it is left behind when ours passes.
+        let (answer, answered) = mpsc::sync_channel(1);
+        let query = host.to_owned();
+        std::thread::Builder::new()
+            .name("nvmf-resolve".to_owned())
+            .spawn(move || {
+                let found = (query.as_str(), port)
+                    .to_socket_addrs()
+                    .map(|found| found.take(MOST_ADDRESSES).collect());
+                let _ = answer.send(found);
+            })
+            .map_err(failed)?;
+        let addresses: Vec<_> = answered
+            .recv_timeout(deadline.remaining().unwrap_or_default())
+            .unwrap_or_else(|e| match e {
+                RecvTimeoutError::Timeout => Err(io::ErrorKind::TimedOut.into()),
+                RecvTimeoutError::Disconnected => Err(io::Error::other("the resolver died")),
+            })
+            .map_err(failed)?;
+        if addresses.is_empty() {
+            return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
+        }
+        Ok(Self { name: format!("{host}:{port}"), addresses })
+    }
+}
+
+impl fmt::Display for TcpDialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Dial for TcpDialer {
+    fn dial(
+        &mut self,
+        config: &HostConfig,
+        deadline: Deadline,
+    ) -> Result<Box<dyn HostTransport>, Error> {
+        let mut last = Error::Transport(TransportError::TimedOut);
+        for at in 0..self.addresses.len() {
+            match HostTcp::connect(self.addresses[at], config, deadline) {
+                Ok(transport) => {
+                    self.addresses.swap(0, at);
+                    return Ok(Box::new(transport));
+                }
+                Err(error) => {
+                    tracing::debug!(address = %self.addresses[at], %error, "cannot connect");
+                    last = error.into();
+                }
+            }
+            if deadline.has_passed() {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    fn peer(&self) -> String {
+        self.name.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::time::Duration;
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(5))
+    }
+
+    #[test]
+    fn an_ip_address_is_taken_as_it_is() {
+        let v6 = TcpDialer::resolve("::1", 4420, soon()).unwrap();
+        assert_eq!(v6.addresses, [(Ipv6Addr::LOCALHOST, 4420).into()]);
+        assert_eq!(v6.peer(), "[::1]:4420");
+        let v4 = TcpDialer::resolve("127.0.0.1", 1, soon()).unwrap();
+        assert_eq!(v4.addresses, [(Ipv4Addr::LOCALHOST, 1).into()]);
+    }
+
+    #[test]
+    fn a_name_is_looked_up_and_one_that_cannot_be_is_an_error_with_it() {
+        let local = TcpDialer::resolve("localhost", 4420, soon()).unwrap();
+        assert!(local.addresses.iter().all(|a| a.ip().is_loopback() && a.port() == 4420));
+        assert_eq!(local.peer(), "localhost:4420");
+        let error = TcpDialer::resolve("not a name", 4420, soon()).unwrap_err();
+        assert!(error.to_string().contains("not a name"), "{error}");
+    }
+
+    #[test]
+    fn nobody_listening_is_an_error_of_the_operating_system() {
+        let unused = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = unused.local_addr().unwrap();
+        drop(unused);
+        let error = TcpDialer::new(address).dial(&HostConfig::default(), soon()).unwrap_err();
+        let Error::Transport(TransportError::Io(e)) = error else { panic!("{error:?}") };
+        assert_eq!(e.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

@@ -41,7 +41,7 @@ impl HostOptions {
     /// The least that a discovery entry's ASQSZ may be, so every controller takes it.
     const ADMIN_ENTRIES: u32 = 32;
 
-    /// No digests, flow control, keep-alive after 30 s, answers within 5 s.
+    /// No digests, no flow control, keep-alive after 30 s, answers within 5 s.
     pub fn new(host: Nqn, host_id: HostId) -> Self {
         Self {
             host,
@@ -50,7 +50,7 @@ impl HostOptions {
             data_digest: false,
             hpda: 0,
             r2ts_per_command: 4,
-            disable_flow_control: false,
+            disable_flow_control: true,
             keep_alive: Duration::from_secs(30),
             admin_entries: QueueSize::new(Self::ADMIN_ENTRIES).unwrap_or(QueueSize::MIN),
             timeout: Duration::from_secs(5),
