@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-from .report import CheckFailed
+from .report import CheckFailed, TestsEnded
 
 # Quiet, deterministic and fast under emulation; an oops ends the guest, and with it the test.
 KERNEL_PARAMETERS = (
@@ -20,7 +20,7 @@ BOOT_SECONDS = 120
 GRACE_SECONDS = 30
 
 
-class GuestLost(Exception):
+class GuestLost(TestsEnded):
     """The guest died or hangs."""
 
 

@@ -177,7 +177,8 @@ class KernelHost:
             guest.json(f"nvme fw-log {controller} -o json")
             # one command set or a list of them
             out = guest.run(f"nvme effects-log {controller} -o json")
-            for command in ("ACS_6 (Identify)", "ACS_24 (Keep Alive)", "IOCS_1 (Write)", "IOCS_2 (Read)", "IOCS_0 (Flush)"):
+            commands = "ACS_6 (Identify)", "ACS_24 (Keep Alive)", "IOCS_0 (Flush)", "IOCS_1 (Write)", "IOCS_2 (Read)"
+            for command in commands:
                 require(f'"{command}"' in out, f"effects-log lacks {command}")
         with self.check("get-feature"):
             for feature, wanted in (
@@ -203,8 +204,8 @@ class KernelHost:
         with self.check(f"fio writes and verifies {size // MIB} MiB in {block} at depth 32, {kind}, {digests}"):
             job = self.guest.json(
                 f"fio --name=verify --filename={self.namespaces[nsid]} --offset={offset} --size={size} --bs={block} "
-                "--rw=randwrite --direct=1 --ioengine=libaio --iodepth=32 --verify=xxhash --do_verify=1 --verify_fatal=1 "
-                "--output-format=json",
+                "--rw=randwrite --direct=1 --ioengine=libaio --iodepth=32 "
+                "--verify=xxhash --do_verify=1 --verify_fatal=1 --output-format=json",
                 timeout=400,
             )["jobs"][0]
             equal("fio's error", job["error"], 0)
@@ -279,7 +280,8 @@ class KernelHost:
                 equal("fio's error", job["error"], 0)
         with self.check("an idle connection is kept alive"):
             self.guest.run("sleep 12")
-            equal("state", self.guest.run(f"cat /sys/class/nvme/{os.path.basename(self.controller)}/state").strip(), "live")
+            name = os.path.basename(self.controller)
+            equal("state", self.guest.run(f"cat /sys/class/nvme/{name}/state").strip(), "live")
         self._disconnect()
         self._kernel_log("three queues and keep-alive")
 
@@ -379,8 +381,11 @@ class KernelHost:
         name = os.path.basename(self.controller)
         state = self.guest.run(
             # first it must notice; it may have reconnected already by the time it is asked
-            f"for i in $(seq 300); do state=$(cat /sys/class/nvme/{name}/state)\n"
-            f"dmesg | grep -q '{name}: Successfully reconnected' && [ $state = live ] && break; sleep 0.1; done; echo $state",
+            "for i in $(seq 300); do\n"
+            f"  state=$(cat /sys/class/nvme/{name}/state)\n"
+            f"  [ $state = live ] && dmesg | grep -q '{name}: Successfully reconnected' && break\n"
+            "  sleep 0.1\n"
+            "done; echo $state",
             timeout=60,
         ).strip()
         equal(f"state of {name}", state, "live")

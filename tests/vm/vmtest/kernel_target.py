@@ -271,15 +271,15 @@ class KernelTarget:
         return self.guest.run(script, timeout=120).strip()
 
     def _guest_has(self, device, offset, data):
-        equal(
-            f"hash of {device} in the guest", self._guest_hash(device, offset, len(data)), hashlib.sha256(data).hexdigest()
-        )
+        wanted = hashlib.sha256(data).hexdigest()
+        equal(f"hash of {device} in the guest", self._guest_hash(device, offset, len(data)), wanted)
 
     def _digests_asked(self, options):
         """The DGST fields of the ICReqs that the guest receives during a small read."""
         self.guest.run(
             "rm -f /tmp/icreq.*\n"
-            "tcpdump -Z root --immediate-mode -i any -U -s 256 -w /tmp/icreq.pcap 'tcp dst port 4420' > /tmp/icreq.log 2>&1 &\n"
+            "tcpdump -Z root --immediate-mode -i any -U -s 256 -w /tmp/icreq.pcap 'tcp dst port 4420' "
+            "> /tmp/icreq.log 2>&1 &\n"
             "echo $! > /tmp/icreq.pid\n"
             "for i in $(seq 100); do grep -q 'listening on' /tmp/icreq.log && exit 0; sleep 0.1; done; exit 1"
         )

@@ -22,6 +22,10 @@ def require(condition, message):
         raise CheckFailed(message)
 
 
+class TestsEnded(Exception):
+    """Something is lost without which no check can be made any more."""
+
+
 class Report:
     def __init__(self):
         self.passed = 0
@@ -32,30 +36,28 @@ class Report:
     def check(self, name, essential=False):
         """Runs its body as one check. Whatever the body raises is the failure's reason; with
         `essential` the scenario ends there."""
-        name = f"{self.scope}: {name}" if self.scope else name
         start = time.monotonic()
         try:
             yield
+        except TestsEnded as error:
+            self.fail(name, error, start)
+            raise
         except Exception as error:  # whatever went wrong is this check's result
-            self.failed += 1
-            reason = str(error) if isinstance(error, CheckFailed) else f"{type(error).__name__}: {error}"
-            print(f"FAIL {name} ({time.monotonic() - start:.1f} s)", flush=True)
-            for line in reason.rstrip().splitlines():
-                print(f"       {line}", flush=True)
+            self.fail(name, error, start)
             if essential:
                 raise ScenarioEnded(name) from error
         else:
             self.passed += 1
-            print(f"ok   {name} ({time.monotonic() - start:.1f} s)", flush=True)
+            print(f"ok   {self.scope}: {name} ({time.monotonic() - start:.1f} s)", flush=True)
 
-    @contextlib.contextmanager
-    def setting_up(self):
-        """Runs its body, which is no check of its own but counts as a failed one if it raises."""
-        try:
-            yield
-        except Exception as error:
-            with self.check("setting up", essential=True):
-                raise error
+    def fail(self, name, error, start=None):
+        """Count and print a failure."""
+        self.failed += 1
+        took = "" if start is None else f" ({time.monotonic() - start:.1f} s)"
+        print(f"FAIL {self.scope}: {name}{took}", flush=True)
+        reason = str(error) if isinstance(error, CheckFailed) else f"{type(error).__name__}: {error}"
+        for line in reason.rstrip().splitlines():
+            print(f"       {line}", flush=True)
 
     def total(self):
         print(f"{self.passed} passed, {self.failed} failed", flush=True)
