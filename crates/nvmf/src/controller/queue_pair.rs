@@ -91,8 +91,9 @@ impl QueuePair {
         }
         let mut at = (offset - kept_from) as usize;
         for piece in into {
-            piece.copy_from_slice(&command.spill[at..at + piece.len()]);
-            at += piece.len();
+            let next = at + piece.len();
+            piece.copy_from_slice(&command.spill[at..next]);
+            at = next;
         }
         Ok(())
     }

@@ -228,7 +228,7 @@ impl ControllerInProcess {
                 let Answer::Fail(status) = violation.answer() else { return Err(violation.into()) };
                 let mut cqe = Cqe::new(cid, status);
                 let conflict = matches!(violation, Violation::CommandId { .. });
-                let sqhd = if conflict { self.queue.answer() } else { self.queue.complete(cid) };
+                let sqhd = if conflict { self.queue.complete_conflict() } else { self.queue.complete(cid) };
                 cqe.sqhd.set(sqhd);
                 // A host that is gone is noticed by the next receive.
                 let _ = self.sender.send(Message::Response(cqe));

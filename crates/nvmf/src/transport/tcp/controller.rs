@@ -425,8 +425,9 @@ fn copy_in_capsule(
     }
     let mut at = 0;
     for piece in into {
-        piece.copy_from_slice(&have[at..at + piece.len()]);
-        at += piece.len();
+        let next = at + piece.len();
+        piece.copy_from_slice(&have[at..next]);
+        at = next;
     }
     progress.received += length;
     Ok(())

@@ -320,12 +320,12 @@ impl Store {
 }
 
 /// Where payload to be sent is found.
-struct Source<'a> {
+struct Source<'a, 'l> {
     data: &'a Store,
-    lent: &'a Lent<'a>,
+    lent: &'a Lent<'l>,
 }
 
-impl PayloadSource for Source<'_> {
+impl PayloadSource for Source<'_, '_> {
     fn for_each<'a>(&'a self, cid: u16, offset: u32, length: u32, each: &mut dyn FnMut(&'a [u8])) {
         let (offset, length) = (offset as usize, length as usize);
         match (self.lent, self.data.0.get(usize::from(cid))) {
