@@ -1,5 +1,5 @@
 //! Host Identifiers: the 128 bits that say which host this is, whatever queue or controller it uses
-//! (NVMe Base 2.1, 5.1.25.1.28, and the Connect data of 6.3).
+//! (Base 2.1: the feature of section 5.1.25 and the Connect data of section 6.3).
 
 use core::fmt;
 use core::str::FromStr;

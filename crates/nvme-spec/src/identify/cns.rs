@@ -1,5 +1,5 @@
 //! Controller or Namespace Structure: which data structure an Identify command asks for (Base 2.1,
-//! section 5.1.13.1). It is bits 7:0 of command dword 10; bits 31:16 hold a controller identifier.
+//! section 5.1.13). It is bits 7:0 of command dword 10; bits 31:16 hold a controller identifier.
 
 /// Identify Namespace of the NVM command set: [`super::IdentifyNamespace`].
 pub const NAMESPACE: u8 = 0x00;

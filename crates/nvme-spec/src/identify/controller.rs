@@ -1,4 +1,4 @@
-//! Identify Controller (CNS 01h; Base 2.1, section 5.1.13.2.1).
+//! Identify Controller (CNS 01h; Base 2.1, section 5.1.13).
 
 use zerocopy::little_endian::{U16, U32, U64, U128};
 
@@ -244,7 +244,7 @@ wire! {
         768 => subnqn: [u8; 256],
         /// Reserved.
         1024 => reserved10: [u8; 768],
-        /// I/O Queue Command Capsule Supported Size, in units of 16 bytes, in-capsule data included.
+        /// I/O Queue Command Capsule Supported Size, in units of 16 bytes, with in-capsule data.
         1792 => ioccsz: U32,
         /// I/O Queue Response Capsule Supported Size, in units of 16 bytes.
         1796 => iorcsz: U32,
@@ -396,7 +396,7 @@ impl IdentifyController {
 }
 
 wire! {
-    /// Power State Descriptor (Base 2.1, section 5.1.13.2.1).
+    /// Power State Descriptor (Base 2.1, section 5.1.13).
     pub struct PowerState: 32 bytes {
         /// Maximum Power, in units that `flags` choose.
         0 => mp: U16,

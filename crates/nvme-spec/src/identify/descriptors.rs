@@ -1,4 +1,4 @@
-//! Namespace Identification Descriptors (CNS 03h; Base 2.1, section 5.1.13.2.3): the identifiers a
+//! Namespace Identification Descriptors (CNS 03h; Base 2.1, section 5.1.13): the identifiers a
 //! namespace keeps for life, one after the other in 4,096 bytes.
 //!
 //! Each has a header of four bytes: NIDT (which kind), NIDL (bytes of the value), two reserved.

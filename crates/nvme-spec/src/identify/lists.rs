@@ -1,4 +1,4 @@
-//! Lists of namespace and controller identifiers (Base 2.1, sections 4.4.1 and 4.4.2).
+//! Lists of namespace and controller identifiers (Base 2.1, section 5.1.13).
 
 use zerocopy::little_endian::{U16, U32};
 

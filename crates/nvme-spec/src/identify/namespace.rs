@@ -1,5 +1,5 @@
 //! Identify Namespace (CNS 00h; NVM Command Set 1.1, section 4.1.5.1) and what is common to all
-//! command sets (CNS 08h; Base 2.1, section 5.1.13.2.8).
+//! command sets (CNS 08h; Base 2.1, section 5.1.13).
 
 use zerocopy::little_endian::{U16, U32, U64, U128};
 

@@ -1,5 +1,5 @@
 //! What the NVM command set adds to Identify (CNS 05h and 06h with CSI 0; NVM Command Set 1.1,
-//! section 4.1.5), and the list of command sets (CNS 1Ch; Base 2.1, section 5.1.13.2.17).
+//! section 4.1.5), and the list of command sets (CNS 1Ch; Base 2.1, section 5.1.13).
 
 use zerocopy::little_endian::{U16, U32, U64};
 

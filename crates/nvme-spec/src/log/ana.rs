@@ -1,4 +1,4 @@
-//! Asymmetric Namespace Access log page (LID 0Ch; Base 2.1, section 5.1.12.1.13): a header, then
+//! Asymmetric Namespace Access log page (LID 0Ch; Base 2.1, section 5.1.12): a header, then
 //! for each group a descriptor and the identifiers of its namespaces.
 
 use core::fmt;

@@ -1,4 +1,4 @@
-//! Changed Attached Namespace List log page (LID 04h; Base 2.1, section 5.1.12.1.5).
+//! Changed Attached Namespace List log page (LID 04h; Base 2.1, section 5.1.12).
 
 use zerocopy::little_endian::U32;
 

@@ -1,4 +1,4 @@
-//! Discovery log page (LID 70h; Base 2.1, section 5.1.12.3.1): a header of 1,024 bytes, then
+//! Discovery log page (LID 70h; Base 2.1, section 5.1.12): a header of 1,024 bytes, then
 //! entries of 1,024 bytes, one for each way to reach a subsystem.
 
 use core::fmt;

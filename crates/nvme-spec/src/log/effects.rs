@@ -1,5 +1,5 @@
 //! What is supported, and what using it does: commands (LID 05h), features (LID 12h) and log pages
-//! (LID 00h; Base 2.1, sections 5.1.12.1.1, 5.1.12.1.6 and 5.1.12.1.19).
+//! (LID 00h; Base 2.1, section 5.1.12).
 
 use zerocopy::little_endian::U32;
 

@@ -1,4 +1,4 @@
-//! Error Information log page (LID 01h; Base 2.1, section 5.1.12.1.2): entries, newest first.
+//! Error Information log page (LID 01h; Base 2.1, section 5.1.12): entries, newest first.
 
 use zerocopy::little_endian::{U16, U32, U64};
 

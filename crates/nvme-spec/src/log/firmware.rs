@@ -1,4 +1,4 @@
-//! Firmware Slot Information log page (LID 03h; Base 2.1, section 5.1.12.1.4).
+//! Firmware Slot Information log page (LID 03h; Base 2.1, section 5.1.12).
 
 use crate::identify::{Ascii, wire, write_ascii};
 

@@ -7,6 +7,7 @@ mod effects;
 mod error;
 mod firmware;
 mod get_log_page;
+mod reservation;
 mod smart;
 
 pub use ana::{AnaError, AnaGroup, AnaGroupDescriptor, AnaGroups, AnaHeader, AnaState};
@@ -19,6 +20,10 @@ pub use effects::{CommandEffects, FeatureEffects, SupportedLogPages};
 pub use error::ErrorLogEntry;
 pub use firmware::FirmwareSlotLog;
 pub use get_log_page::GetLogPage;
+pub use reservation::{
+    RegisteredController, ReservationNotification, ReservationReport, ReservationStatus,
+    notification, rtype,
+};
 pub use smart::SmartLog;
 
 /// Log Page Identifiers.
@@ -53,7 +58,7 @@ pub mod lid {
     pub const DISCOVERY: u8 = 0x70;
     /// Host Discovery.
     pub const HOST_DISCOVERY: u8 = 0x71;
-    /// Reservation Notification.
+    /// Reservation Notification: [`super::ReservationNotification`].
     pub const RESERVATION_NOTIFICATION: u8 = 0x80;
     /// Sanitize Status.
     pub const SANITIZE_STATUS: u8 = 0x81;

@@ -1,4 +1,4 @@
-//! SMART / Health Information log page (LID 02h; Base 2.1, section 5.1.12.1.3).
+//! SMART / Health Information log page (LID 02h; Base 2.1, section 5.1.12).
 
 use zerocopy::little_endian::{U16, U32, U128};
 

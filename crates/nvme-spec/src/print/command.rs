@@ -1,5 +1,5 @@
-//! Commands and completions. What the dwords of a command mean depends on its opcode, and what an
-//! opcode means on the queue, so there are [`AdminCommand`] and [`IoCommand`] beside the bare entry.
+//! Commands and completions. What the dwords of a command mean depends on its opcode, and what that
+//! means on the queue, so there are [`AdminCommand`] and [`IoCommand`] beside the bare entry.
 
 use core::fmt;
 

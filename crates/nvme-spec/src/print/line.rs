@@ -1,4 +1,4 @@
-//! One line, for logs: `sqid=1 cid=7 status=0x4002 (Invalid Field in Command) lbafs=[{ds=9} {ds=12}]`.
+//! One line, for logs: `cid=7 status=0x4002 (Invalid Field in Command) lbafs=[{ds=9} {ds=12}]`.
 
 use core::fmt::{self, Write};
 

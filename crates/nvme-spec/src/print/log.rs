@@ -8,13 +8,16 @@ use super::{FieldSink, Fields, Value, debug_as_line, give};
 use crate::log::{
     AnaGroup, AnaGroupDescriptor, AnaGroups, AnaHeader, ChangedNamespaceList, CommandEffects,
     DiscoveryEntry, DiscoveryHeader, DiscoveryLog, ErrorLogEntry, FeatureEffects, FirmwareSlotLog,
-    GetLogPage, SmartLog, SupportedLogPages, adrfam, eflags, lid, sectype, subtype, treq, trtype,
+    GetLogPage, RegisteredController, ReservationNotification, ReservationReport,
+    ReservationStatus, SmartLog, SupportedLogPages, adrfam, eflags, lid, notification, rtype,
+    sectype, subtype, treq, trtype,
 };
 use crate::{feature, log, opcode};
 
 debug_as_line! {
     AnaGroupDescriptor, AnaHeader, ChangedNamespaceList, CommandEffects, DiscoveryEntry,
-    DiscoveryHeader, ErrorLogEntry, FeatureEffects, FirmwareSlotLog, SmartLog, SupportedLogPages,
+    DiscoveryHeader, ErrorLogEntry, FeatureEffects, FirmwareSlotLog, RegisteredController,
+    ReservationNotification, ReservationStatus, SmartLog, SupportedLogPages,
 }
 
 impl Fields for GetLogPage {
@@ -328,6 +331,55 @@ impl fmt::Display for EntryFlags {
     }
 }
 
+impl Fields for ReservationNotification {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        give!(out, self; number: count);
+        out.number_as(
+            "rn_type",
+            self.rn_type,
+            match self.rn_type {
+                notification::EMPTY => "empty",
+                notification::REGISTRATION_PREEMPTED => "registration preempted",
+                notification::RESERVATION_RELEASED => "reservation released",
+                notification::RESERVATION_PREEMPTED => "reservation preempted",
+                _ => "reserved",
+            },
+        );
+        give!(out, self; number: num_logs);
+        out.hex("NSID", self.nsid);
+    }
+}
+
+impl Fields for ReservationStatus {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        out.number("gen", self.generation);
+        out.number_as("rtype", self.rtype, rtype::name(self.rtype));
+        give!(out, self; number: regctl, ptpls);
+    }
+}
+
+impl Fields for ReservationReport<'_> {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        self.status.fields(out);
+        out.objects("regctlext", self.controllers.iter());
+    }
+}
+
+impl fmt::Debug for ReservationReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReservationReport {{ {} }}", super::Line(self))
+    }
+}
+
+impl Fields for RegisteredController {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        give!(out, self; hex: cntlid);
+        out.bits("rcsts", self.rcsts, &[(0, "holds the reservation")]);
+        give!(out, self; hex: rkey);
+        out.bytes("hostid", self.hostid.as_bytes());
+    }
+}
+
 /// The fields of any log page, given its identifier and its bytes. A page that is not known, or is
 /// shorter than its structure, is one field of bytes.
 #[derive(Clone, Copy)]
@@ -347,6 +399,7 @@ impl Fields for LogPageFields<'_> {
             lid::CHANGED_NAMESPACES => self.whole::<ChangedNamespaceList>(out),
             lid::COMMAND_EFFECTS => self.whole::<CommandEffects>(out),
             lid::FEATURE_EFFECTS => self.whole::<FeatureEffects>(out),
+            lid::RESERVATION_NOTIFICATION => self.whole::<ReservationNotification>(out),
             lid::ANA => AnaFields(self.page).fields(out),
             lid::DISCOVERY => match DiscoveryLog::parse(self.page) {
                 Some(log) => log.fields(out),

@@ -300,7 +300,8 @@ fn whatever_bytes_come_are_printed() {
         print_all(&crate::identify::ControllerList::ref_from_bytes(&bytes).unwrap());
         print_all(&crate::identify::CommandSetList::ref_from_bytes(&bytes).unwrap());
         print_all(&DescriptorFields(&bytes));
-        for lid in [0, 1, 2, 3, 4, 5, 0x0c, 0x12, 0x70, 0x99] {
+        print_all(&crate::log::ReservationReport::parse(&bytes).unwrap());
+        for lid in [0, 1, 2, 3, 4, 5, 0x0c, 0x12, 0x70, 0x80, 0x99] {
             print_all(&LogPageFields { lid, page: &bytes });
             print_all(&LogPageFields { lid, page: &bytes[..round * 3] });
         }
