@@ -27,7 +27,7 @@ pub fn pair() -> (HostInProcess, ControllerInProcess) {
         queue: HostQueue::new(),
         sender: to_controller,
         receiver: from_controller,
-        data: Vec::new(),
+        commands: Vec::new(),
     };
     let controller = ControllerInProcess {
         queue: ControllerQueue::new(),
@@ -59,23 +59,43 @@ pub struct HostInProcess {
     queue: HostQueue,
     sender: Sender<Capsule>,
     receiver: Receiver<Message>,
-    /// Data of outstanding commands by identifier, with the bytes received.
-    data: Vec<(Data, u32)>,
+    /// Outstanding commands by identifier.
+    commands: Vec<Pending>,
+}
+
+/// An outstanding command of the host.
+#[derive(Debug, Default)]
+struct Pending {
+    data: Data,
+    /// Bytes that it gets, and those that have come.
+    expected: u32,
+    received: u32,
 }
 
 impl HostInProcess {
-    fn send(&mut self, mut sqe: Sqe, data: Vec<Bytes>, length: u32) -> Result<u16, TransportError> {
+    /// Sends a command of `length` bytes of data: those in `bytes`, or as many to be received.
+    fn send(
+        &mut self,
+        mut sqe: Sqe,
+        bytes: Vec<Bytes>,
+        length: u32,
+    ) -> Result<u16, TransportError> {
         let cid = self.queue.submit().map_err(SubmitError::from)?;
         sqe.cid.set(cid);
         sqe.flags = sqe.flags & !Sqe::PSDT_MASK | Sqe::PSDT_SGL;
         sqe.sgl = SglDescriptor::transport(length);
-        self.sender.send(Capsule { sqe, data }).map_err(|_| TransportError::Closed)?;
+        let expected = if bytes.is_empty() { length } else { 0 };
+        self.sender.send(Capsule { sqe, data: bytes }).map_err(|_| TransportError::Closed)?;
         let index = usize::from(cid);
-        if self.data.len() <= index {
-            self.data.resize_with(index + 1, Default::default);
+        if self.commands.len() <= index {
+            self.commands.resize_with(index + 1, Pending::default);
         }
-        self.data[index] = (Data::None, 0);
+        self.commands[index] = Pending { expected, ..Pending::default() };
         Ok(cid)
+    }
+
+    fn take_data(&mut self, cid: u16) -> Data {
+        self.commands.get_mut(usize::from(cid)).map(std::mem::take).unwrap_or_default().data
     }
 
     /// Waits for a completion; `place` puts the data of the command that is being waited for.
@@ -88,12 +108,12 @@ impl HostInProcess {
             match receive(&self.receiver, deadline)?.ok_or(TransportError::Closed)? {
                 Message::Data { cid, offset, bytes } => {
                     let at = offset as usize;
-                    let Some((data, received)) = self.data.get_mut(usize::from(cid)) else {
+                    let Some(command) = self.commands.get_mut(usize::from(cid)) else {
                         continue;
                     };
-                    *received = offset + wire_len(bytes.len())?;
+                    command.received = offset + wire_len(bytes.len())?;
                     if !place(cid, at, &bytes)
-                        && let Data::Read(pieces) = data
+                        && let Data::Read(pieces) = &mut command.data
                     {
                         scatter(at, &bytes, pieces.iter_mut().map(|p| &mut **p));
                     }
@@ -102,6 +122,13 @@ impl HostInProcess {
                     let cid = cqe.cid.get();
                     self.queue.take_head(&cqe)?;
                     self.queue.complete(cid);
+                    if cqe.status().is_success()
+                        && let Some(&Pending { expected, received: moved, .. }) =
+                            self.commands.get(usize::from(cid))
+                        && moved != expected
+                    {
+                        return Err(Violation::ShortTransfer { cid, moved, expected }.into());
+                    }
                     return Ok(Completion { cid, cqe, violation: None });
                 }
             }
@@ -137,7 +164,7 @@ impl HostTransport for HostInProcess {
             _ => Vec::new(),
         };
         let cid = self.send(sqe, bytes, length)?;
-        self.data[usize::from(cid)] = (data, 0);
+        self.commands[usize::from(cid)].data = data;
         Ok(cid)
     }
 
@@ -146,8 +173,7 @@ impl HostTransport for HostInProcess {
         deadline: Deadline,
     ) -> Result<(Completion, Data), TransportError> {
         let completion = self.next(&mut |_, _, _| false, deadline)?;
-        let data = self.data.get_mut(usize::from(completion.cid)).map(std::mem::take);
-        Ok((completion, data.unwrap_or_default().0))
+        Ok((completion, self.take_data(completion.cid)))
     }
 
     fn execute(
@@ -180,8 +206,7 @@ impl HostTransport for HostInProcess {
             if completion.cid == cid {
                 return Ok(completion);
             }
-            let data = self.data.get_mut(usize::from(completion.cid)).map(std::mem::take);
-            others(completion, data.unwrap_or_default().0);
+            others(completion, self.take_data(completion.cid));
         }
     }
 
@@ -228,7 +253,11 @@ impl ControllerInProcess {
                 let Answer::Fail(status) = violation.answer() else { return Err(violation.into()) };
                 let mut cqe = Cqe::new(cid, status);
                 let conflict = matches!(violation, Violation::CommandId { .. });
-                let sqhd = if conflict { self.queue.complete_conflict() } else { self.queue.complete(cid) };
+                let sqhd = if conflict {
+                    self.queue.complete_conflict()
+                } else {
+                    self.queue.complete(cid)
+                };
                 cqe.sqhd.set(sqhd);
                 // A host that is gone is noticed by the next receive.
                 let _ = self.sender.send(Message::Response(cqe));
