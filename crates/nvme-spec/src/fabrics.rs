@@ -32,7 +32,17 @@ macro_rules! fabrics_view {
 
 /// The fields that all Fabrics commands begin with: 40 bytes.
 #[derive(
-    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Default, PartialEq, Eq, Debug,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Debug,
 )]
 #[repr(C)]
 pub struct FabricsHeader {
@@ -58,7 +68,17 @@ impl FabricsHeader {
 
 /// The Connect command (Base 2.1, section 6.3).
 #[derive(
-    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Default, PartialEq, Eq, Debug,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Debug,
 )]
 #[repr(C)]
 pub struct Connect {
@@ -161,7 +181,17 @@ impl ConnectData {
 
 /// The Property Get command (Base 2.1, section 6.5).
 #[derive(
-    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Default, PartialEq, Eq, Debug,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Debug,
 )]
 #[repr(C)]
 pub struct PropertyGet {
@@ -192,7 +222,17 @@ impl PropertyGet {
 
 /// The Property Set command (Base 2.1, section 6.6).
 #[derive(
-    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Default, PartialEq, Eq, Debug,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Debug,
 )]
 #[repr(C)]
 pub struct PropertySet {
@@ -226,7 +266,17 @@ impl PropertySet {
 
 /// The Disconnect command (Base 2.1, section 6.4).
 #[derive(
-    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Default, PartialEq, Eq, Debug,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Debug,
 )]
 #[repr(C)]
 pub struct Disconnect {
@@ -248,7 +298,17 @@ impl Disconnect {
 
 /// The Authentication Send command (Base 2.1, section 6.2).
 #[derive(
-    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Default, PartialEq, Eq, Debug,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Debug,
 )]
 #[repr(C)]
 pub struct AuthenticationSend {
@@ -271,7 +331,17 @@ fabrics_view!(AuthenticationSend, opcode::fabrics::AUTHENTICATION_SEND);
 
 /// The Authentication Receive command (Base 2.1, section 6.1).
 #[derive(
-    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Default, PartialEq, Eq, Debug,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Debug,
 )]
 #[repr(C)]
 pub struct AuthenticationReceive {
