@@ -1,2 +1,62 @@
 //! The `nvmf` command.
-fn main() {}
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod connect;
+mod discover;
+mod failure;
+mod generate;
+mod identify;
+mod log;
+mod output;
+mod pipeline;
+mod progress;
+mod property;
+mod read;
+mod serve;
+mod target;
+mod write;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.verbose);
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Discover(args) => discover::run(args),
+        Command::Identify(args) => identify::run(args),
+        Command::Property(args) => property::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Read(args) => read::run(&args),
+        Command::Write(args) => write::run(&args),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { directory } => generate::man(directory.as_deref()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+/// Logs to standard error: warnings, or more of it as `-v` and `NVMF_LOG` say.
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("NVMF_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .init();
+}

@@ -1,0 +1,386 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use nvmf::spec::{HostId, Nqn};
+use nvmf_storage::{NamespaceSpec, parse_size};
+
+use crate::target::{Target, parse_nsid, parse_port};
+
+/// NVMe over Fabrics in user space: serve disks over NVMe/TCP, and read and write any NVMe/TCP
+/// target. Needs no root and no kernel module.
+#[derive(Parser, Debug)]
+#[command(name = "nvmf", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  nvmf serve                                  a 256 MiB disk in memory, on 127.0.0.1:4420
+  nvmf serve --namespace file:disk.img        a disk image
+  nvmf discover nvme+tcp://127.0.0.1          what a target offers
+  nvmf read nvme+tcp://HOST/SUBNQN copy.img   a whole namespace into a file")]
+pub(crate) struct Cli {
+    /// Say more on standard error: -v what happens, -vv every detail. NVMF_LOG (as in
+    /// `NVMF_LOG=nvmf_target=debug`) says it more finely.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Serve namespaces to any number of hosts
+    #[command(after_help = SERVE_HELP)]
+    Serve(Serve),
+    /// List the subsystems that a target offers
+    #[command(after_help = "\
+Examples:
+  nvmf discover nvme+tcp://127.0.0.1
+  nvmf discover -t tcp -a 192.0.2.7 -s 8009 -o json
+
+Where the port is left out it is 4420; dedicated discovery controllers listen on 8009.")]
+    Discover(Discover),
+    /// Show what a controller and its namespaces say of themselves
+    #[command(after_help = "\
+Examples:
+  nvmf identify nvme+tcp://127.0.0.1/SUBNQN              the controller and every namespace
+  nvmf identify nvme+tcp://127.0.0.1/SUBNQN/1            namespace 1
+  nvmf identify -a 127.0.0.1 -n SUBNQN --controller -o json
+  nvmf identify nvme+tcp://127.0.0.1/SUBNQN/1 --cns 3    any Identify data structure")]
+    Identify(Identify),
+    /// Show a controller's properties
+    #[command(after_help = "\
+Examples:
+  nvmf property nvme+tcp://127.0.0.1/SUBNQN          all of them
+  nvmf property nvme+tcp://127.0.0.1/SUBNQN csts     one, by name
+  nvmf property nvme+tcp://127.0.0.1/SUBNQN 0x1c     or by offset")]
+    Property(Property),
+    /// Show a log page
+    #[command(after_help = "\
+Pages, by name or by number (0x02):
+  supported, error, smart, firmware, changed-namespaces, effects, ana, feature-effects, discovery
+
+Examples:
+  nvmf log nvme+tcp://127.0.0.1/SUBNQN smart
+  nvmf log nvme+tcp://127.0.0.1/SUBNQN 0xc0 --length 512 --raw > page.bin")]
+    Log(Log),
+    /// Copy bytes from a namespace to a file or standard output
+    #[command(after_help = "\
+Examples:
+  nvmf read nvme+tcp://127.0.0.1/SUBNQN disk.img                 all of namespace 1
+  nvmf read nvme+tcp://127.0.0.1/SUBNQN/2 --length 1M | xxd      to standard output
+  nvmf read nvme+tcp://127.0.0.1/SUBNQN part.img --offset 3000 --length 70000")]
+    Read(Read),
+    /// Copy bytes from a file or standard input to a namespace
+    #[command(after_help = "\
+Examples:
+  nvmf write nvme+tcp://127.0.0.1/SUBNQN disk.img
+  echo hello | nvmf write nvme+tcp://127.0.0.1/SUBNQN --offset 1000
+  nvmf write nvme+tcp://127.0.0.1/SUBNQN/2 disk.img --length 1M
+
+Blocks that are written only in part are read before, and so keep the rest of what they hold. The
+last command is Flush: what was written is durable when nvmf ends with status 0.
+Standard input without --length is copied up to its end. If it is too long, the namespace is
+filled to its end, and nvmf fails.")]
+    Write(Write),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Example:
+  nvmf completions bash > ~/.local/share/bash-completion/completions/nvmf")]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the manual, or write the pages of all commands into a directory
+    #[command(after_help = "\
+Examples:
+  nvmf man | man -l -
+  nvmf man ~/.local/share/man/man1")]
+    Man {
+        /// Where to write nvmf.1, nvmf-serve.1 and so on.
+        directory: Option<PathBuf>,
+    },
+}
+
+const SERVE_HELP: &str = "\
+SPEC is one of
+  mem:SIZE[,bs=N]        in memory, gone when nvmf ends
+  file:PATH[,bs=N][,ro]  a regular file or a block device; ro refuses writes
+  null:SIZE[,bs=N]       reads zeroes, forgets writes
+with SIZE as in 256M or 1.5G, and blocks of N bytes, 512 or 4096 (the default). `,uuid=UUID` gives
+the namespace a UUID other than the one derived from where it is.
+
+Examples:
+  nvmf serve
+  nvmf serve --listen 0.0.0.0:4420 --namespace file:/srv/disk.img
+  nvmf serve --nqn nqn.2026-01.org.example:disks --namespace mem:1G,bs=512 --namespace file:a.img,ro
+
+Ctrl-C ends it: commands under way are finished and files are synced.";
+
+/// `nvmf serve`
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// Listen here; may be given several times. Port 0 is any free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4420")]
+    pub listen: Vec<String>,
+
+    /// The subsystem's NQN.
+    #[arg(long, value_name = "SUBNQN", default_value = DEFAULT_NQN, value_parser = Nqn::parse_strict)]
+    pub nqn: Nqn,
+
+    /// A namespace, see below; may be given several times. They are numbered from 1.
+    #[arg(long, value_name = "SPEC", default_value = "mem:256M")]
+    pub namespace: Vec<NamespaceSpec>,
+
+    /// Let hosts use header digests (the default; hosts that do not ask have none).
+    #[arg(long, visible_alias = "hdr-digest", overrides_with = "no_hdgst")]
+    pub hdgst: bool,
+
+    /// Refuse header digests to hosts that ask for them.
+    #[arg(long)]
+    pub no_hdgst: bool,
+
+    /// Let hosts use data digests (the default; hosts that do not ask have none).
+    #[arg(long, visible_alias = "data-digest", overrides_with = "no_ddgst")]
+    pub ddgst: bool,
+
+    /// Refuse data digests to hosts that ask for them.
+    #[arg(long)]
+    pub no_ddgst: bool,
+}
+
+/// The NQN of `nvmf serve` where none is given.
+pub(crate) const DEFAULT_NQN: &str = "nqn.2026-01.io.nvmf:disk";
+
+/// `nvmf discover`
+#[derive(Args, Debug)]
+pub(crate) struct Discover {
+    #[command(flatten)]
+    pub connect: Connect,
+    #[command(flatten)]
+    pub output: Output,
+    /// nvme+tcp://HOST[:PORT]
+    pub target: Option<Target>,
+}
+
+/// `nvmf identify`
+#[derive(Args, Debug)]
+pub(crate) struct Identify {
+    #[command(flatten)]
+    pub connect: Connect,
+    #[command(flatten)]
+    pub output: Output,
+    /// Show the controller only.
+    #[arg(long, conflicts_with_all = ["namespace", "cns"])]
+    pub controller: bool,
+    /// Show this namespace only.
+    #[arg(long, value_name = "NSID", value_parser = parse_nsid)]
+    pub namespace: Option<u32>,
+    /// Show this Identify data structure, by its number in the specification.
+    #[arg(long, value_name = "CNS", value_parser = parse_byte)]
+    pub cns: Option<u8>,
+    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
+    pub target: Option<Target>,
+}
+
+/// `nvmf property`
+#[derive(Args, Debug)]
+pub(crate) struct Property {
+    #[command(flatten)]
+    pub connect: Connect,
+    #[command(flatten)]
+    pub output: Output,
+    /// nvme+tcp://HOST[:PORT]/SUBNQN
+    pub target: Option<String>,
+    /// The property's name (cap, vs, cc, csts, nssr, crto) or offset; all where left out.
+    pub property: Option<String>,
+}
+
+/// `nvmf log`
+#[derive(Args, Debug)]
+pub(crate) struct Log {
+    #[command(flatten)]
+    pub connect: Connect,
+    #[command(flatten)]
+    pub output: Output,
+    /// Bytes to read; where left out, as many as the page has.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub length: Option<u64>,
+    /// Where in the page to begin.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "0")]
+    pub offset: u64,
+    /// Print the page's bytes as they are.
+    #[arg(long, visible_alias = "raw-binary", conflicts_with = "output_format")]
+    pub raw: bool,
+    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
+    pub target: Option<String>,
+    /// The page's name or number.
+    pub page: Option<String>,
+}
+
+/// `nvmf read`
+#[derive(Args, Debug)]
+pub(crate) struct Read {
+    #[command(flatten)]
+    pub connect: Connect,
+    #[command(flatten)]
+    pub transfer: Transfer,
+    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
+    pub target: Option<String>,
+    /// Where to write; `-` or nothing is standard output.
+    pub file: Option<String>,
+}
+
+/// `nvmf write`
+#[derive(Args, Debug)]
+pub(crate) struct Write {
+    #[command(flatten)]
+    pub connect: Connect,
+    #[command(flatten)]
+    pub transfer: Transfer,
+    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
+    pub target: Option<String>,
+    /// What to read; `-` or nothing is standard input.
+    pub file: Option<String>,
+}
+
+/// Which bytes, and how fast.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Transfer {
+    /// Where in the namespace to begin: bytes, or with a unit (4K, 1.5G).
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "0")]
+    pub offset: u64,
+    /// How many bytes; where left out, all there are.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub length: Option<u64>,
+    /// I/O queues, a connection and a thread each.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub queues: u16,
+    /// Commands outstanding at once, on all queues together.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub qd: u16,
+}
+
+/// How to show things.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct Output {
+    /// How to print.
+    #[arg(
+        short,
+        long = "output-format",
+        id = "output_format",
+        value_name = "FORMAT",
+        default_value = "normal"
+    )]
+    pub format: Format,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    /// For people.
+    Normal,
+    /// For scripts, with the names of nvme-cli.
+    Json,
+}
+
+/// Whom to connect to, and as who.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connect {
+    /// Instead of TARGET: the transport; there is only tcp.
+    #[arg(short = 't', long, value_name = "TRTYPE", requires = "traddr", value_parser = ["tcp"])]
+    pub transport: Option<String>,
+    /// Instead of TARGET: the target's name or IP address.
+    #[arg(short = 'a', long, value_name = "HOST")]
+    pub traddr: Option<String>,
+    /// With -a: the port (4420 where left out).
+    #[arg(short = 's', long, value_name = "PORT", requires = "traddr", value_parser = parse_port)]
+    pub trsvcid: Option<u16>,
+    /// With -a: the subsystem's NQN.
+    #[arg(short = 'n', long, value_name = "SUBNQN", requires = "traddr", value_parser = Nqn::lenient)]
+    pub nqn: Option<Nqn>,
+    /// With -a: the namespace (1 where left out).
+    #[arg(long, value_name = "NSID", requires = "traddr", value_parser = parse_nsid)]
+    pub nsid: Option<u32>,
+    /// This host's NQN; else from /etc/nvme/hostnqn, else from the machine's UUID.
+    #[arg(short = 'q', long, value_name = "NQN", value_parser = Nqn::parse_strict)]
+    pub hostnqn: Option<Nqn>,
+    /// This host's identifier, a UUID; else from /etc/nvme/hostid, else from the host's NQN.
+    #[arg(short = 'I', long, value_name = "UUID", value_parser = parse_hostid)]
+    pub hostid: Option<HostId>,
+    /// Ask for header digests.
+    #[arg(short = 'g', long, visible_alias = "hdr-digest")]
+    pub hdgst: bool,
+    /// Ask for data digests.
+    #[arg(short = 'G', long, visible_alias = "data-digest")]
+    pub ddgst: bool,
+    /// Give up when the target does not answer for this long: seconds, as in 5 or 0.5.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
+    pub timeout: Duration,
+}
+
+fn parse_hostid(text: &str) -> Result<HostId, String> {
+    match text.parse::<HostId>() {
+        Ok(id) if id.is_zero() => Err("a host identifier of zeroes names no host".to_owned()),
+        Ok(id) => Ok(id),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    const DAY: f64 = 86_400.0;
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.001..=DAY).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("seconds are 0.001 to 86400".to_owned()),
+    }
+}
+
+fn parse_byte(text: &str) -> Result<u8, String> {
+    parse_number(text)
+        .and_then(|n| u8::try_from(n).ok())
+        .ok_or_else(|| "a number is 0 to 255, or 0x00 to 0xff".to_owned())
+}
+
+/// A number in decimal or, with `0x`, in hexadecimal.
+pub(crate) fn parse_number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        // `from_str_radix` would take a sign.
+        Some(digits) if digits.starts_with(|c: char| c.is_ascii_hexdigit()) => {
+            u32::from_str_radix(digits, 16).ok()
+        }
+        Some(_) => None,
+        None if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_are_decimal_or_hexadecimal_without_sign() {
+        assert_eq!(parse_number("28"), Some(28));
+        assert_eq!(parse_number("0x1C"), Some(28));
+        for text in ["", "0x", "0x+1", "+1", "-1", "1c", "4294967296"] {
+            assert_eq!(parse_number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_a_positive_number_of_seconds() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["0", "-1", "NaN", "inf", "1e9", "x", ""] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! From the command line to an association, and from its errors to messages.
+
+use anyhow::{Context, anyhow};
+use nvmf::host::identity::{Identity, host_id_of};
+use nvmf::host::{Association, HostOptions, NamespaceInfo, TcpDialer};
+use nvmf::spec::{Nqn, Status};
+use nvmf::transport::TransportError;
+use nvmf::{Deadline, Error};
+
+use crate::args;
+use crate::failure::Usage;
+use crate::target::Target;
+
+/// Whom to connect to, and how.
+pub(crate) struct Connector {
+    pub target: Target,
+    options: HostOptions,
+}
+
+impl Connector {
+    /// From the options, and the target where it is given as a URL.
+    pub(crate) fn new(connect: &args::Connect, url: Option<Target>) -> anyhow::Result<Self> {
+        let target = match (url, &connect.traddr) {
+            (Some(target), None) => target,
+            (None, Some(host)) => Target {
+                host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+                port: connect.trsvcid.unwrap_or(nvmf::spec::IO_PORT),
+                subsystem: connect.nqn.clone(),
+                nsid: connect.nsid,
+            },
+            (Some(_), Some(_)) => {
+                return Err(
+                    Usage::new("TARGET and -a both say whom to connect to; give one").into()
+                );
+            }
+            (None, None) => {
+                let what = "no target; give nvme+tcp://HOST[:PORT]/SUBNQN or -a HOST -n SUBNQN";
+                return Err(Usage::new(what).into());
+            }
+        };
+        let identity = identity(connect)?;
+        let mut options = HostOptions::from(identity);
+        options.header_digest = connect.hdgst;
+        options.data_digest = connect.ddgst;
+        options.timeout = connect.timeout;
+        Ok(Self { target, options })
+    }
+
+    /// As [`new`](Self::new), for commands that have another argument after the target: with
+    /// `-a`, what stands in the target's place is that argument.
+    pub(crate) fn with_argument(
+        connect: &args::Connect,
+        first: Option<&str>,
+        second: Option<&str>,
+    ) -> anyhow::Result<(Self, Option<String>)> {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        if connect.traddr.is_none() {
+            let url = first
+                .map(|text| {
+                    text.parse::<Target>().map_err(|e| Usage::new(format!("target `{text}`: {e}")))
+                })
+                .transpose()?;
+            return Ok((Self::new(connect, url)?, owned(second)));
+        }
+        match second {
+            None => Ok((Self::new(connect, None)?, owned(first))),
+            Some(second) => Err(Usage::new(format!(
+                "TARGET and -a both say whom to connect to, or `{second}` is one argument too many"
+            ))
+            .into()),
+        }
+    }
+
+    /// The subsystem that was named.
+    pub(crate) fn subsystem(&self) -> anyhow::Result<&Nqn> {
+        self.target.subsystem.as_ref().ok_or_else(|| {
+            Usage::new(format!(
+                "no subsystem; give nvme+tcp://{}/SUBNQN or -n SUBNQN (`nvmf discover \
+                 nvme+tcp://{}` lists them)",
+                self.target.authority(),
+                self.target.authority()
+            ))
+            .into()
+        })
+    }
+
+    /// The namespace that was named, or the first.
+    pub(crate) fn nsid(&self) -> u32 {
+        self.target.nsid.unwrap_or(1)
+    }
+
+    /// Connects to the subsystem that was named.
+    pub(crate) fn connect(&self) -> anyhow::Result<Association> {
+        self.connect_to(self.subsystem()?)
+    }
+
+    /// Connects to this subsystem.
+    pub(crate) fn connect_to(&self, subsystem: &Nqn) -> anyhow::Result<Association> {
+        let Target { host, port, .. } = &self.target;
+        TcpDialer::resolve(host, *port, Deadline::after(self.options.timeout))
+            .and_then(|dialer| Association::connect(dialer, subsystem, self.options.clone()))
+            .map_err(|error| {
+                let hint = self.hint(&error, subsystem);
+                anyhow!("{error}{hint}")
+            })
+            .with_context(|| {
+                format!("cannot connect to {subsystem} at {}", self.target.authority())
+            })
+    }
+
+    /// What is needed to read and write the namespace that was named.
+    pub(crate) fn namespace(&self, association: &mut Association) -> anyhow::Result<NamespaceInfo> {
+        let nsid = self.nsid();
+        let what = || format!("cannot use namespace {nsid} of {}", association_name(&self.target));
+        let info = match association.namespace(nsid) {
+            Ok(info) => info,
+            Err(error @ Error::NoNamespace { .. }) => {
+                let others = match association.active_namespaces() {
+                    Ok(list) if list.is_empty() => "; it has none at all".to_owned(),
+                    Ok(list) => format!("; it has {}", some(&list)),
+                    Err(_) => String::new(),
+                };
+                return Err(anyhow!("{error}{others}").context(what()));
+            }
+            Err(error) => return Err(anyhow!(error).context(what())),
+        };
+        if info.metadata_size != 0 {
+            let reason = anyhow!(
+                "its blocks have {} bytes of metadata, which NVMe/TCP cannot move",
+                info.metadata_size
+            );
+            return Err(reason.context(what()));
+        }
+        Ok(info)
+    }
+
+    /// What to try after an error, where that is known.
+    fn hint(&self, error: &Error, subsystem: &Nqn) -> String {
+        let at = self.target.authority();
+        match error {
+            Error::Transport(TransportError::Io(e))
+                if e.kind() == std::io::ErrorKind::ConnectionRefused =>
+            {
+                "; is a target listening there? (`nvmf serve` starts one)".to_owned()
+            }
+            Error::Transport(TransportError::TimedOut) => {
+                format!(" ({:?}; --timeout gives more)", self.options.timeout)
+            }
+            Error::Transport(TransportError::Closed) => "; is it an NVMe/TCP target?".to_owned(),
+            Error::Connect(nvmf::proto::connect::ConnectError::Invalid(parameter))
+                if parameter.name() == "subnqn" && !subsystem.is_discovery() =>
+            {
+                format!("; it has no such subsystem: try `nvmf discover nvme+tcp://{at}`")
+            }
+            error if error.has_status(Status::CONNECT_INVALID_HOST) => {
+                format!("; the target does not let {} in: try -q", self.options.host)
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// The target's subsystem and address, for messages.
+fn association_name(target: &Target) -> String {
+    match &target.subsystem {
+        Some(nqn) => format!("{nqn} at {}", target.authority()),
+        None => target.authority(),
+    }
+}
+
+/// The first few of a list, in words.
+fn some(list: &[u32]) -> String {
+    const FEW: usize = 8;
+    let few: Vec<_> = list.iter().take(FEW).map(u32::to_string).collect();
+    let more = if list.len() > FEW { ", …" } else { "" };
+    format!("{}{more}", few.join(", "))
+}
+
+/// Who this host says it is.
+fn identity(connect: &args::Connect) -> anyhow::Result<Identity> {
+    Ok(match (&connect.hostnqn, connect.hostid) {
+        (Some(host), Some(host_id)) => Identity { host: host.clone(), host_id },
+        (Some(host), None) => Identity { host: host.clone(), host_id: host_id_of(host) },
+        (None, host_id) => {
+            let mut identity = Identity::from_system()
+                .context("cannot tell which host this is; give -q and perhaps -I")?;
+            if let Some(host_id) = host_id {
+                identity.host_id = host_id;
+            }
+            identity
+        }
+    })
+}

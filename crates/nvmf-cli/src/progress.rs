@@ -1,0 +1,71 @@
+//! How far a transfer is, and how fast it was.
+
+use std::io::{self, IsTerminal};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A progress bar on a terminal, and one line at the end.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    started: Instant,
+}
+
+impl Progress {
+    /// `total` bytes are to be moved, if that is known.
+    pub(crate) fn new(total: Option<u64>) -> Self {
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let template = match total {
+            Some(_) => "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            None => "{spinner} {bytes} {bytes_per_sec}",
+        };
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(total, target).with_style(style);
+        Self { bar, started: Instant::now() }
+    }
+
+    /// So many bytes were moved so far.
+    pub(crate) fn set(&self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+
+    /// Says on standard error what was moved, and how fast.
+    pub(crate) fn finish(&self, verb: &str, bytes: u64) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.bar.finish_and_clear();
+        eprintln!("{}", summary(verb, bytes, seconds));
+    }
+
+    /// Takes the bar away before an error is reported.
+    pub(crate) fn abandon(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+const MIB: f64 = 1_048_576.0;
+
+#[allow(clippy::cast_precision_loss, reason = "a rate is shown with one digit after the point")]
+fn summary(verb: &str, bytes: u64, seconds: f64) -> String {
+    let mib = bytes as f64 / MIB;
+    let rate = if seconds > 0.0 { mib / seconds } else { 0.0 };
+    format!("{verb} {bytes} bytes ({mib:.1} MiB) in {seconds:.2} s, {rate:.1} MiB/s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_has_bytes_seconds_and_rate() {
+        assert_eq!(
+            summary("read", 3 << 20, 1.5),
+            "read 3145728 bytes (3.0 MiB) in 1.50 s, 2.0 MiB/s"
+        );
+        assert_eq!(summary("read", 0, 0.0), "read 0 bytes (0.0 MiB) in 0.00 s, 0.0 MiB/s");
+    }
+}
