@@ -49,7 +49,8 @@ pub fn connect(data: &[u8]) {
         Ok(request) => {
             // What was understood is what was said.
             let cntlid = request.controller.to_wire();
-            let again = ConnectData::new(request.host_id, cntlid, &request.subsystem, &request.host);
+            let again =
+                ConnectData::new(request.host_id, cntlid, &request.subsystem, &request.host);
             let again = judge_data(command, again.as_bytes(), &limits);
             assert_eq!(again.as_ref(), Ok(&request));
         }
