@@ -89,8 +89,9 @@ impl Identity {
     /// The identity of the machine whose file system starts at `root`.
     fn below(root: &Path) -> Result<Self, IdentityError> {
         let host = match line_of(root.join("etc/nvme/hostnqn"))? {
-            Some((path, text)) => Nqn::parse_strict(&text)
-                .map_err(|reason| IdentityError::Nqn { path, reason })?,
+            Some((path, text)) => {
+                Nqn::parse_strict(&text).map_err(|reason| IdentityError::Nqn { path, reason })?
+            }
             None => Nqn::from_uuid(&machine_uuid(root).ok_or(IdentityError::Nothing)?),
         };
         let host_id = match line_of(root.join("etc/nvme/hostid"))? {
@@ -139,7 +140,8 @@ const MOST: u64 = 4096;
 /// The first line of a file, with its path; `None` where there is no file, or nothing in it.
 fn line_of(path: PathBuf) -> Result<Option<(PathBuf, String)>, IdentityError> {
     let mut text = String::new();
-    let read = std::fs::File::open(&path).and_then(|file| file.take(MOST).read_to_string(&mut text));
+    let read =
+        std::fs::File::open(&path).and_then(|file| file.take(MOST).read_to_string(&mut text));
     match read {
         Ok(_) => {
             let line = text.lines().next().unwrap_or_default().trim();
@@ -162,7 +164,8 @@ mod tests {
 
     impl Root {
         fn new(name: &str, files: &[(&str, &str)]) -> Self {
-            let root = std::env::temp_dir().join(format!("nvmf-identity-{}-{name}", std::process::id()));
+            let root =
+                std::env::temp_dir().join(format!("nvmf-identity-{}-{name}", std::process::id()));
             for (path, text) in files {
                 let path = root.join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -184,11 +187,14 @@ mod tests {
 
     #[test]
     fn the_files_of_etc_nvme_come_first() {
-        let root = Root::new("etc", &[
-            ("etc/nvme/hostnqn", "nqn.2024-01.example.host:me\n"),
-            ("etc/nvme/hostid", &format!("{UUID}\n")),
-            ("sys/class/dmi/id/product_uuid", "11111111-1111-1111-1111-111111111111\n"),
-        ]);
+        let root = Root::new(
+            "etc",
+            &[
+                ("etc/nvme/hostnqn", "nqn.2024-01.example.host:me\n"),
+                ("etc/nvme/hostid", &format!("{UUID}\n")),
+                ("sys/class/dmi/id/product_uuid", "11111111-1111-1111-1111-111111111111\n"),
+            ],
+        );
         let identity = root.identity().unwrap();
         assert_eq!(identity.host.as_str(), "nqn.2024-01.example.host:me");
         assert_eq!(identity.host_id.to_string(), UUID);
@@ -205,11 +211,14 @@ mod tests {
     #[test]
     fn a_machine_id_gives_a_uuid_that_is_stable_and_not_itself() {
         let id = UUID.replace('-', "");
-        let root = Root::new("machine-id", &[
-            ("etc/machine-id", &id),
-            ("sys/class/dmi/id/product_uuid", "00000000-0000-0000-0000-000000000000"),
-            ("etc/nvme/hostnqn", "\n"),
-        ]);
+        let root = Root::new(
+            "machine-id",
+            &[
+                ("etc/machine-id", &id),
+                ("sys/class/dmi/id/product_uuid", "00000000-0000-0000-0000-000000000000"),
+                ("etc/nvme/hostnqn", "\n"),
+            ],
+        );
         let identity = root.identity().unwrap();
         assert_eq!(identity, root.identity().unwrap());
         assert!(!identity.host.as_str().contains(UUID));
