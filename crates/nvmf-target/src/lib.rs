@@ -1,1 +1,17 @@
-//! Under construction.
+//! Subsystems, namespaces, controllers and discovery: an NVMe over Fabrics target.
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod association;
+mod error_log;
+pub mod identity;
+mod io;
+pub mod limits;
+mod statistics;
+mod subsystem;
+#[cfg(test)]
+mod testing;
+
+pub use statistics::Snapshot;
+pub use subsystem::{Namespace, Subsystem, SubsystemBuilder, SubsystemError};

@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 /// ```
 /// use nvme_spec::log::{DiscoveryEntry, adrfam, subtype};
 /// use nvme_spec::Nqn;
-/// use nvmf::controller::DiscoveryLogPage;
+/// use nvmf::controller::discovery::DiscoveryLogPage;
 ///
 /// let subsystem = Nqn::parse_strict("nqn.2026-01.org.example:disks").unwrap();
 /// let entry =

@@ -106,9 +106,6 @@ pub fn io_controller(
     // One firmware slot, which is read-only.
     data.frmw = 1 << 1 | 1;
     data.lpa |= IdentifyController::LPA_COMMAND_EFFECTS;
-    // Thresholds that a thing without a temperature never reaches, in kelvins.
-    data.wctemp.set(343);
-    data.cctemp.set(353);
     data.sqes = 0x66;
     data.cqes = 0x44;
     data.nn.set(capabilities.namespaces);

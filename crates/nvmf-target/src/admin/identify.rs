@@ -1,0 +1,121 @@
+//! The Identify command.
+
+use nvme_spec::identify::{
+    ActiveNamespaceList, ControllerList, IdentifyController, IdentifyNamespace,
+    IdentifyNamespaceNvm, NSID_ALL, cns,
+};
+use nvme_spec::{Sqe, Status};
+use nvmf::controller::identify::{
+    ControllerIdentity, IoCapabilities, discovery_controller, io_controller, nvm_controller,
+};
+use zerocopy::IntoBytes;
+
+use super::{Controller, INVALID_FIELD, Role};
+use crate::limits;
+use crate::subsystem::Namespace;
+
+/// The length of every Identify data structure in bytes.
+pub(super) const LENGTH: u32 = 4096;
+
+const INVALID_NAMESPACE: Status = Status::INVALID_NAMESPACE.with_dnr(true);
+
+impl Controller {
+    /// The data that an Identify command asks for: 4096 bytes.
+    pub(super) fn identify(&self, sqe: &Sqe) -> Result<Vec<u8>, Status> {
+        let [cns, _, cntid0, cntid1] = sqe.cdw(10).to_le_bytes();
+        let [_, _, _, csi] = sqe.cdw(11).to_le_bytes();
+        if cns == cns::CONTROLLER {
+            return Ok(self.identify_controller().as_bytes().to_vec());
+        }
+        if matches!(self.role, Role::Discovery { .. }) {
+            return Err(INVALID_FIELD);
+        }
+        let for_command_set =
+            matches!(cns, cns::CSI_NAMESPACE | cns::CSI_CONTROLLER | cns::CSI_ACTIVE_NAMESPACES);
+        if for_command_set && csi != cns::CSI_NVM {
+            return Err(INVALID_FIELD);
+        }
+        let nsid = sqe.nsid.get();
+        let from = u16::from_le_bytes([cntid0, cntid1]);
+        let subsystem = self.association.subsystem();
+        Ok(match cns {
+            cns::NAMESPACE => match self.valid_namespace(nsid)? {
+                Some(ns) => ns.description().namespace().as_bytes().to_vec(),
+                None => IdentifyNamespace::default().as_bytes().to_vec(),
+            },
+            cns::ACTIVE_NAMESPACES | cns::CSI_ACTIVE_NAMESPACES => {
+                if nsid >= NSID_ALL - 1 {
+                    return Err(INVALID_NAMESPACE);
+                }
+                let ids = subsystem.namespaces().iter().map(Namespace::nsid);
+                ActiveNamespaceList::after(nsid, ids).as_bytes().to_vec()
+            }
+            cns::NAMESPACE_DESCRIPTORS => {
+                let ns = subsystem.namespace(nsid).ok_or(INVALID_NAMESPACE)?;
+                ns.description().descriptors().as_bytes().to_vec()
+            }
+            cns::CSI_NAMESPACE => {
+                self.valid_namespace(nsid)?;
+                IdentifyNamespaceNvm::default().as_bytes().to_vec()
+            }
+            cns::CSI_CONTROLLER => {
+                nvm_controller(limits::MDTS, limits::WRITE_ZEROES_LIMIT).as_bytes().to_vec()
+            }
+            cns::INDEPENDENT_NAMESPACE => match self.valid_namespace(nsid)? {
+                Some(ns) => ns.description().independent().as_bytes().to_vec(),
+                None => vec![0; 4096],
+            },
+            cns::NAMESPACE_CONTROLLERS => {
+                // All controllers have all namespaces.
+                let ids = self.valid_namespace(nsid)?.map(|_| subsystem.controller_ids());
+                ControllerList::from(from, ids.unwrap_or_default()).as_bytes().to_vec()
+            }
+            cns::CONTROLLERS => {
+                ControllerList::from(from, subsystem.controller_ids()).as_bytes().to_vec()
+            }
+            _ => return Err(INVALID_FIELD),
+        })
+    }
+
+    fn identify_controller(&self) -> IdentifyController {
+        let subsystem = self.association.subsystem();
+        let max_commands = match self.role {
+            Role::Io => limits::IO_ENTRIES,
+            Role::Discovery { .. } => limits::ADMIN_ENTRIES,
+        };
+        let identity = ControllerIdentity {
+            cntlid: self.association.cntlid(),
+            version: limits::VERSION,
+            subsystem: subsystem.nqn(),
+            serial: subsystem.serial(),
+            model: limits::MODEL,
+            firmware: limits::FIRMWARE,
+            max_commands,
+            keep_alive_granularity: limits::KEEP_ALIVE_GRANULARITY,
+            async_events: limits::ASYNC_EVENTS,
+        };
+        if matches!(self.role, Role::Discovery { .. }) {
+            return discovery_controller(&identity, limits::MDTS);
+        }
+        let capabilities = IoCapabilities {
+            mdts: limits::MDTS,
+            in_capsule: limits::IN_CAPSULE,
+            namespaces: subsystem.max_nsid(),
+            optional_commands: limits::OPTIONAL_COMMANDS,
+            volatile_write_cache: subsystem.volatile_write_cache(),
+        };
+        let mut data = io_controller(&identity, &capabilities);
+        // 0's based, and 64 entries.
+        data.elpe = u8::try_from(limits::ERROR_LOG_ENTRIES - 1).unwrap_or(u8::MAX);
+        data
+    }
+
+    /// The namespace of a valid identifier, `None` if it is inactive.
+    fn valid_namespace(&self, nsid: u32) -> Result<Option<&Namespace>, Status> {
+        let subsystem = self.association.subsystem();
+        if !(1..=subsystem.max_nsid()).contains(&nsid) {
+            return Err(INVALID_NAMESPACE);
+        }
+        Ok(subsystem.namespace(nsid))
+    }
+}

@@ -1,0 +1,364 @@
+//! What the queues of one host's association share.
+//!
+//! The admin queue owns the association's state; I/O queues join and leave it. Nothing in here is
+//! locked on the way of an I/O command that succeeds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nvme_spec::fabrics::Connect;
+use nvme_spec::{HostId, Nqn, Sqe, Status};
+use nvmf_proto::connect::Refusal;
+
+use crate::error_log::ErrorLog;
+use crate::statistics::Counters;
+use crate::subsystem::Subsystem;
+
+/// One host's association with a subsystem: a controller, made when its admin queue connected.
+#[derive(Debug)]
+pub(crate) struct Association {
+    cntlid: u16,
+    host: Nqn,
+    host_id: HostId,
+    subsystem: Arc<Subsystem>,
+    /// The Volatile Write Cache feature: off, every write is durable before it is answered.
+    write_cache: AtomicBool,
+    errors: Mutex<ErrorLog>,
+    queues: Mutex<Queues>,
+    left: Condvar,
+}
+
+#[derive(Debug)]
+struct Queues {
+    phase: Phase,
+    /// How many I/O queues there may be; their identifiers are 1 to this.
+    granted: u16,
+    live: BTreeMap<u16, Entry>,
+    /// Commands of I/O queues that have ended.
+    past_commands: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// CC.EN is 0.
+    Disabled,
+    /// CC.EN is 1.
+    Enabled,
+    /// The admin queue is gone.
+    Ended,
+}
+
+struct Entry {
+    stop: Box<dyn Stop>,
+    counters: Arc<Counters>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").finish_non_exhaustive()
+    }
+}
+
+/// How to make an I/O queue's connection end soon. Must not block.
+pub(crate) trait Stop: Send {
+    /// Ends it; a command that is being executed is finished but perhaps not answered.
+    fn stop(&self);
+}
+
+impl<F: Fn() + Send> Stop for F {
+    fn stop(&self) {
+        self();
+    }
+}
+
+/// An I/O queue's membership in its association; dropping it leaves.
+#[derive(Debug)]
+pub(crate) struct IoQueue {
+    qid: u16,
+    association: Arc<Association>,
+    counters: Arc<Counters>,
+}
+
+impl Association {
+    pub(crate) fn new(cntlid: u16, host: Nqn, host_id: HostId, subsystem: Arc<Subsystem>) -> Self {
+        let granted = subsystem.max_io_queues();
+        Self {
+            cntlid,
+            host,
+            host_id,
+            subsystem,
+            write_cache: AtomicBool::new(true),
+            errors: Mutex::default(),
+            queues: Mutex::new(Queues {
+                phase: Phase::Disabled,
+                granted,
+                live: BTreeMap::new(),
+                past_commands: 0,
+            }),
+            left: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn cntlid(&self) -> u16 {
+        self.cntlid
+    }
+
+    pub(crate) fn host(&self) -> &Nqn {
+        &self.host
+    }
+
+    pub(crate) fn host_id(&self) -> HostId {
+        self.host_id
+    }
+
+    pub(crate) fn subsystem(&self) -> &Arc<Subsystem> {
+        &self.subsystem
+    }
+
+    pub(crate) fn write_cache(&self) -> bool {
+        self.write_cache.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_write_cache(&self, on: bool) {
+        self.write_cache.store(on, Ordering::Relaxed);
+    }
+
+    pub(crate) fn errors(&self) -> MutexGuard<'_, ErrorLog> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a failed command in the Error Information log, which the returned status says.
+    pub(crate) fn failed(&self, qid: u16, sqe: &Sqe, status: Status) -> Status {
+        let status = status.with_more(true);
+        self.errors().record(qid, sqe, status);
+        status
+    }
+
+    /// How many I/O queues may connect.
+    pub(crate) fn granted(&self) -> u16 {
+        self.queues().granted
+    }
+
+    /// Set Features, Number of Queues: grants as many as asked for and possible. `None` if I/O
+    /// queues exist already.
+    pub(crate) fn grant(&self, asked: u32) -> Option<u16> {
+        let most = self.subsystem.max_io_queues();
+        let mut queues = self.queues();
+        if !queues.live.is_empty() {
+            return None;
+        }
+        queues.granted = u16::try_from(asked).unwrap_or(most).min(most);
+        Some(queues.granted)
+    }
+
+    /// CC.EN went to 1: I/O queues may connect.
+    pub(crate) fn enable(&self) {
+        let mut queues = self.queues();
+        if queues.phase == Phase::Disabled {
+            queues.phase = Phase::Enabled;
+        }
+    }
+
+    /// CC.EN went to 0: drops the I/O queues and waits until none of their commands is being
+    /// executed any more, since a host may send them again on other queues. False if that took
+    /// longer than `patience`.
+    pub(crate) fn reset(&self, patience: Duration) -> bool {
+        let mut queues = self.queues();
+        queues.phase = Phase::Disabled;
+        queues.granted = self.subsystem.max_io_queues();
+        queues.stop_all();
+        self.set_write_cache(true);
+        let (queues, _) = self
+            .left
+            .wait_timeout_while(queues, patience, |queues| !queues.live.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        queues.live.is_empty()
+    }
+
+    /// The admin queue is gone: so are all I/O queues, and no others may come.
+    pub(crate) fn end(&self) {
+        let mut queues = self.queues();
+        queues.phase = Phase::Ended;
+        queues.stop_all();
+    }
+
+    /// Admits an I/O queue; `stop` is how to end its connection.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        qid: u16,
+        stop: impl Stop + 'static,
+    ) -> Result<IoQueue, Refusal> {
+        let mut queues = self.queues();
+        if queues.phase != Phase::Enabled {
+            // The host may enable the controller and come again.
+            return Err(Refusal::Status(Status::COMMAND_SEQUENCE_ERROR));
+        }
+        if qid == 0 || qid > queues.granted {
+            let reason = format!("{qid} of {} I/O queues", queues.granted);
+            return Err(Refusal::command(Connect::OFFSET_QID, reason));
+        }
+        if queues.live.contains_key(&qid) {
+            return Err(Refusal::Status(Status::COMMAND_SEQUENCE_ERROR.with_dnr(true)));
+        }
+        let counters = self.subsystem.books().open();
+        let entry = Entry { stop: Box::new(stop), counters: Arc::clone(&counters) };
+        queues.live.insert(qid, entry);
+        Ok(IoQueue { qid, association: Arc::clone(self), counters })
+    }
+
+    /// I/O commands that came on any queue since the association began.
+    pub(crate) fn io_commands(&self) -> u64 {
+        let queues = self.queues();
+        queues
+            .live
+            .values()
+            .fold(queues.past_commands, |sum, entry| sum.wrapping_add(entry.counters.commands()))
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Association {
+    fn drop(&mut self) {
+        self.subsystem.forget_controller(self.cntlid);
+    }
+}
+
+impl Queues {
+    fn stop_all(&self) {
+        self.live.values().for_each(|entry| entry.stop.stop());
+    }
+}
+
+impl IoQueue {
+    pub(crate) fn qid(&self) -> u16 {
+        self.qid
+    }
+
+    pub(crate) fn association(&self) -> &Arc<Association> {
+        &self.association
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+impl Drop for IoQueue {
+    fn drop(&mut self) {
+        let mut queues = self.association.queues();
+        queues.live.remove(&self.qid);
+        queues.past_commands = queues.past_commands.wrapping_add(self.counters.commands());
+        self.association.left.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{association, subsystem};
+    use std::sync::mpsc;
+    use std::thread;
+
+    fn refused(result: Result<IoQueue, Refusal>) -> Refusal {
+        result.map(|_| ()).unwrap_err()
+    }
+
+    #[test]
+    fn io_queues_join_an_enabled_controller_only() {
+        let association = association(&subsystem());
+        let not_yet = Refusal::Status(Status::COMMAND_SEQUENCE_ERROR);
+        assert_eq!(refused(association.join(1, || ())), not_yet);
+        association.enable();
+        let queue = association.join(1, || ()).unwrap();
+        assert_eq!(queue.qid(), 1);
+        association.end();
+        assert_eq!(refused(association.join(2, || ())), not_yet);
+    }
+
+    #[test]
+    fn a_queue_identifier_is_taken_once_and_free_again_afterwards() {
+        let association = association(&subsystem());
+        association.enable();
+        let queue = association.join(1, || ()).unwrap();
+        let taken = Refusal::Status(Status::COMMAND_SEQUENCE_ERROR.with_dnr(true));
+        assert_eq!(refused(association.join(1, || ())), taken);
+        drop(queue);
+        assert!(association.join(1, || ()).is_ok());
+    }
+
+    #[test]
+    fn queue_identifiers_end_at_what_was_granted() {
+        let association = association(&subsystem());
+        association.enable();
+        assert_eq!(association.grant(2), Some(2));
+        assert!(association.join(2, || ()).is_ok());
+        let refusal = refused(association.join(3, || ()));
+        assert!(matches!(refusal, Refusal::Invalid { parameter, .. }
+                if !parameter.in_data && parameter.offset == 42));
+    }
+
+    #[test]
+    fn the_grant_is_capped_and_settled_by_the_first_queue() {
+        let association = association(&subsystem());
+        association.enable();
+        assert_eq!(association.grant(65_535), Some(association.subsystem().max_io_queues()));
+        let queue = association.join(1, || ()).unwrap();
+        assert_eq!(association.grant(1), None);
+        drop(queue);
+        assert_eq!(association.grant(1), Some(1));
+    }
+
+    #[test]
+    fn a_reset_stops_the_queues_and_waits_for_them() {
+        let association = association(&subsystem());
+        association.enable();
+        let (stop, stopped) = mpsc::channel();
+        let queue = association.join(1, move || stop.send(()).unwrap()).unwrap();
+        let thread = thread::spawn(move || {
+            stopped.recv().unwrap();
+            drop(queue);
+        });
+        assert!(association.reset(Duration::from_secs(30)));
+        thread.join().unwrap();
+        assert!(association.join(1, || ()).is_err(), "disabled again");
+    }
+
+    #[test]
+    fn a_reset_says_so_when_a_queue_does_not_end() {
+        let association = association(&subsystem());
+        association.enable();
+        let _queue = association.join(1, || ()).unwrap();
+        assert!(!association.reset(Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn commands_of_queues_that_ended_are_not_forgotten() {
+        let association = association(&subsystem());
+        association.enable();
+        let queue = association.join(1, || ()).unwrap();
+        queue.counters().command();
+        queue.counters().command();
+        assert_eq!(association.io_commands(), 2);
+        drop(queue);
+        assert_eq!(association.io_commands(), 2);
+    }
+
+    #[test]
+    fn the_controller_identifier_stays_taken_until_the_last_queue_is_gone() {
+        let subsystem = subsystem();
+        let association = association(&subsystem);
+        association.enable();
+        let queue = association.join(1, || ()).unwrap();
+        association.end();
+        drop(association);
+        assert_eq!(subsystem.controller_ids(), [1]);
+        drop(queue);
+        assert!(subsystem.controller_ids().is_empty());
+    }
+}

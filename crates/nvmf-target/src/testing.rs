@@ -1,0 +1,49 @@
+//! What the unit tests of several modules need.
+
+use std::sync::Arc;
+
+use nvme_spec::{HostId, Nqn};
+use nvmf_proto::connect::{ConnectCommand, ConnectRequest, ControllerChoice};
+use nvmf_proto::queue::QueueSize;
+
+use crate::association::Association;
+use crate::subsystem::Subsystem;
+
+pub(crate) const NQN: &str = "nqn.2026-01.org.example:disks";
+
+pub(crate) fn nqn(text: &str) -> Nqn {
+    Nqn::lenient(text).unwrap()
+}
+
+/// The Connect of host number `host`'s admin queue.
+pub(crate) fn request(host: u8) -> ConnectRequest {
+    ConnectRequest {
+        command: ConnectCommand {
+            qid: 0,
+            size: QueueSize::new(32).unwrap(),
+            kato_ms: 0,
+            disable_flow_control: false,
+        },
+        host_id: HostId([host; 16]),
+        controller: ControllerChoice::Dynamic,
+        subsystem: nqn(NQN),
+        host: nqn(&format!("nqn.2026-01.org.example:host{host}")),
+    }
+}
+
+/// A subsystem with namespaces 1 (1 MiB of memory, blocks of 512) and 3 (null, of 4096).
+pub(crate) fn subsystem() -> Arc<Subsystem> {
+    let backend = |spec: &str| {
+        let spec: nvmf_storage::NamespaceSpec = spec.parse().unwrap();
+        Arc::from(spec.open().unwrap())
+    };
+    Subsystem::builder(nqn(NQN))
+        .namespace(1, backend("mem:1M,bs=512"))
+        .namespace(3, backend("null:64M"))
+        .build()
+        .unwrap()
+}
+
+pub(crate) fn association(subsystem: &Arc<Subsystem>) -> Arc<Association> {
+    subsystem.connect_admin(&request(1)).unwrap()
+}
