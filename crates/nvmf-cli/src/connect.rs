@@ -3,6 +3,8 @@
 use anyhow::{Context, anyhow};
 use nvmf::host::identity::{Identity, host_id_of};
 use nvmf::host::{Association, HostOptions, NamespaceInfo, TcpDialer};
+use nvmf::proto::connect::ConnectError;
+use nvmf::spec::status::CommandKind;
 use nvmf::spec::{Nqn, Status};
 use nvmf::transport::TransportError;
 use nvmf::{Deadline, Error};
@@ -100,8 +102,8 @@ impl Connector {
         TcpDialer::resolve(host, *port, Deadline::after(self.options.timeout))
             .and_then(|dialer| Association::connect(dialer, subsystem, self.options.clone()))
             .map_err(|error| {
-                let hint = self.hint(&error, subsystem);
-                anyhow!("{error}{hint}")
+                let (said, hint) = (said(&error), self.hint(&error, subsystem));
+                anyhow!("{said}{hint}")
             })
             .with_context(|| {
                 format!("cannot connect to {subsystem} at {}", self.target.authority())
@@ -147,7 +149,7 @@ impl Connector {
                 format!(" ({:?}; --timeout gives more)", self.options.timeout)
             }
             Error::Transport(TransportError::Closed) => "; is it an NVMe/TCP target?".to_owned(),
-            Error::Connect(nvmf::proto::connect::ConnectError::Invalid(parameter))
+            Error::Connect(ConnectError::Invalid(parameter))
                 if parameter.name() == "subnqn" && !subsystem.is_discovery() =>
             {
                 format!("; it has no such subsystem: try `nvmf discover nvme+tcp://{at}`")
@@ -157,6 +159,17 @@ impl Connector {
             }
             _ => String::new(),
         }
+    }
+}
+
+/// The error, a status in it by its name.
+fn said(error: &Error) -> String {
+    match error {
+        Error::Connect(ConnectError::Invalid(parameter)) => {
+            let status = Status::CONNECT_INVALID_PARAMETERS.name_for(CommandKind::Fabrics);
+            format!("{status} ({})", parameter.name())
+        }
+        error => error.to_string(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run -p nvmf-cli -- serve &
-//! cargo run -p nvmf --example host -- 127.0.0.1 4420 nqn.2026-01.io.nvmf:disk 1
+//! cargo run -p nvmf --example host -- 127.0.0.1:4420 SUBNQN
 //! ```
 
 use std::error::Error;
@@ -14,10 +14,8 @@ use nvmf::{Deadline, Transfer};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let (Some(host), Some(port), Some(subsystem), nsid) =
-        (args.next(), args.next(), args.next(), args.next())
-    else {
-        return Err("usage: host HOST PORT SUBNQN [NSID]".into());
+    let (Some(address), Some(subsystem), nsid) = (args.next(), args.next(), args.next()) else {
+        return Err("usage: host HOST:PORT SUBNQN [NSID]".into());
     };
     let nsid = nsid.map_or(Ok(1), |nsid| nsid.parse())?;
 
@@ -25,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = HostOptions::from_system()?;
     let timeout = options.timeout;
     let subsystem = Nqn::lenient(&subsystem)?;
-    let mut association = Association::connect_tcp(&host, port.parse()?, &subsystem, options)?;
+    let mut association = Association::connect_tcp(address, &subsystem, options)?;
     let namespace = association.namespace(nsid)?;
     println!(
         "{} at {}: namespace {nsid} has {} blocks of {} bytes",

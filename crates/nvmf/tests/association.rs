@@ -646,8 +646,7 @@ fn the_example_reads_a_block_and_prints_it() {
     let example = tests.ancestors().nth(2).unwrap().join("examples/host");
     assert!(example.exists(), "no {}: `cargo test -p nvmf` builds it", example.display());
     let output = std::process::Command::new(example)
-        .args([&address.ip().to_string(), &address.port().to_string()])
-        .arg("nqn.2026-01.example:disk")
+        .args([&address.to_string(), "nqn.2026-01.example:disk"])
         .output()
         .unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);

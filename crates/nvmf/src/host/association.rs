@@ -92,18 +92,18 @@ impl Association {
         Ok(association)
     }
 
-    /// The same over TCP, to a name or address and a port.
+    /// The same over TCP, to `HOST:PORT`.
     ///
     /// # Errors
     ///
     /// As [`connect`](Self::connect), and [`Error::Resolve`].
     pub fn connect_tcp(
-        host: &str,
-        port: u16,
+        address: impl fmt::Display,
         subsystem: &Nqn,
         options: HostOptions,
     ) -> Result<Self, Error> {
-        let dialer = TcpDialer::resolve(host, port, Deadline::after(options.timeout))?;
+        let deadline = Deadline::after(options.timeout);
+        let dialer = TcpDialer::parse(&address.to_string(), deadline)?;
         Self::connect(dialer, subsystem, options)
     }
 

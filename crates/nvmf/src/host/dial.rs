@@ -63,6 +63,26 @@ impl TcpDialer {
         Self { name: address.to_string(), addresses: vec![address] }
     }
 
+    /// Connects to `HOST:PORT`, with brackets around an IPv6 address.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve), also if there is no port.
+    pub fn parse(address: &str, deadline: Deadline) -> Result<Self, Error> {
+        if let Ok(address) = address.parse() {
+            return Ok(Self::new(address));
+        }
+        let malformed = || {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not HOST:PORT");
+            Error::Resolve { name: address.to_owned(), source }
+        };
+        let (host, port) = address
+            .rsplit_once(':')
+            .filter(|(host, _)| !host.is_empty() && !host.contains(':'))
+            .ok_or_else(malformed)?;
+        Self::resolve(host, port.parse().map_err(|_| malformed())?, deadline)
+    }
+
     /// Connects to `host`, a name or an IP address without brackets, at `port`. Of several
     /// addresses that a name has, the first that answers is used, and kept for the connections
     /// after the first.
@@ -163,6 +183,17 @@ mod tests {
         assert_eq!(local.peer(), "localhost:4420");
         let error = TcpDialer::resolve("not a name", 4420, soon()).unwrap_err();
         assert!(error.to_string().contains("not a name"), "{error}");
+    }
+
+    #[test]
+    fn an_address_has_a_port() {
+        let addresses = |text| TcpDialer::parse(text, soon()).unwrap().addresses;
+        assert_eq!(addresses("[::1]:4420"), [(Ipv6Addr::LOCALHOST, 4420).into()]);
+        assert!(addresses("localhost:9").iter().all(|a| a.port() == 9));
+        for text in ["localhost", "localhost:", "localhost:x", "::1", ""] {
+            let error = TcpDialer::parse(text, soon()).unwrap_err().to_string();
+            assert!(error.contains("HOST:PORT"), "{text}: {error}");
+        }
     }
 
     #[test]
