@@ -65,6 +65,7 @@ enum Kind<'a> {
     Deallocate {
         ns: &'a Namespace,
         ranges: u32,
+        length: u32,
     },
     /// Dataset Management that only tells how the blocks will be used.
     Hint {
@@ -121,7 +122,7 @@ pub(crate) fn plan<'a>(
         opcode::nvm::WRITE => write(association, sqe)?,
         opcode::nvm::FLUSH => flush(subsystem, sqe)?,
         opcode::nvm::WRITE_ZEROES => write_zeroes(association, sqe)?,
-        opcode::nvm::DATASET_MANAGEMENT => dataset_management(subsystem, sqe)?,
+        opcode::nvm::DATASET_MANAGEMENT => dataset_management(subsystem, sqe, data_len)?,
         opcode::nvm::COMPARE => {
             let (ns, offset, length) = blocks(subsystem, sqe)?;
             Kind::Compare { ns, offset, length }
@@ -228,17 +229,30 @@ fn write_zeroes<'a>(association: &'a Association, sqe: &Sqe) -> Result<Kind<'a>,
     Ok(Kind::WriteZeroes { ns, offset, length, how })
 }
 
-fn dataset_management<'a>(subsystem: &'a Subsystem, sqe: &Sqe) -> Result<Kind<'a>, Status> {
+fn dataset_management<'a>(
+    subsystem: &'a Subsystem,
+    sqe: &Sqe,
+    data_len: u32,
+) -> Result<Kind<'a>, Status> {
     let ns = namespace(subsystem, sqe)?;
     let ranges = (sqe.cdw(10) & 0xff) + 1;
-    if sqe.cdw(11) & AD == 0 {
-        return Ok(Kind::Hint { length: ranges * RANGE_LEN });
+    let deallocate = sqe.cdw(11) & AD != 0;
+    if deallocate {
+        writable(ns)?;
     }
-    writable(ns)?;
-    Ok(Kind::Deallocate { ns, ranges })
+    // Linux sends room for all 256 ranges, however few it means.
+    if !(ranges * RANGE_LEN..=MAX_RANGES * RANGE_LEN).contains(&data_len) {
+        return Err(Status::DATA_SGL_LENGTH_INVALID.with_dnr(true));
+    }
+    Ok(if deallocate {
+        Kind::Deallocate { ns, ranges, length: data_len }
+    } else {
+        Kind::Hint { length: data_len }
+    })
 }
 
 const RANGE_LEN: u32 = 16;
+const MAX_RANGES: u32 = 256;
 const _: () = assert!(size_of::<Range>() == RANGE_LEN as usize);
 
 impl Operation<'_> {
@@ -246,10 +260,10 @@ impl Operation<'_> {
     pub(crate) fn transfer(&self) -> Transfer {
         match self.kind {
             Kind::Read { length, .. } => Transfer::ToHost(length),
-            Kind::Write { length, .. } | Kind::Compare { length, .. } | Kind::Hint { length } => {
-                Transfer::FromHost(length)
-            }
-            Kind::Deallocate { ranges, .. } => Transfer::FromHost(ranges * RANGE_LEN),
+            Kind::Write { length, .. }
+            | Kind::Compare { length, .. }
+            | Kind::Deallocate { length, .. }
+            | Kind::Hint { length } => Transfer::FromHost(length),
             Kind::Verify { .. }
             | Kind::WriteZeroes { .. }
             | Kind::Flush { .. }
@@ -310,7 +324,9 @@ impl Operation<'_> {
             Kind::WriteZeroes { ns, offset, length, how } => {
                 ns.backend().write_zeroes(offset, length, how).map_err(writing)?;
             }
-            Kind::Deallocate { ns, .. } => return deallocate(ns, data).map_err(writing),
+            Kind::Deallocate { ns, ranges, .. } => {
+                return deallocate(ns, data, ranges as usize).map_err(writing);
+            }
             Kind::Hint { .. } => {}
             Kind::Flush { ns } => ns.backend().flush().map_err(writing)?,
             Kind::FlushAll { subsystem } => return Ok(subsystem.flush()),
@@ -368,9 +384,13 @@ fn verify(backend: &dyn Backend, offset: u64, length: u32) -> Result<(), nvmf_st
     Ok(())
 }
 
-/// Gives back the ranges, once all of them were found to be inside the namespace.
-fn deallocate(ns: &Namespace, data: &[u8]) -> Result<Result<(), Status>, nvmf_storage::Error> {
-    let Ok(ranges) = <[Range]>::ref_from_bytes(data) else {
+/// Gives back the first `count` ranges, once all of them were found to be inside the namespace.
+fn deallocate(
+    ns: &Namespace,
+    data: &[u8],
+    count: usize,
+) -> Result<Result<(), Status>, nvmf_storage::Error> {
+    let Ok((ranges, _)) = <[Range]>::ref_from_prefix_with_elems(data, count) else {
         return Ok(Err(Status::DATA_SGL_LENGTH_INVALID.with_dnr(true)));
     };
     let geometry = ns.backend().geometry();

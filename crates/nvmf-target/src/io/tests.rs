@@ -257,7 +257,20 @@ fn up_to_256_ranges_and_as_many_as_announced() {
     let a = association(&subsystem());
     run(&a, &trim(256), &mut ranges(&[(1, 0); 256])).unwrap();
     refused(&a, &trim(2), 16, Status::DATA_SGL_LENGTH_INVALID);
-    refused(&a, &trim(1), 32, Status::DATA_SGL_LENGTH_INVALID);
+    refused(&a, &trim(1), 4097, Status::DATA_SGL_LENGTH_INVALID);
+}
+
+#[test]
+fn ranges_behind_those_announced_are_left_alone() {
+    let a = association(&subsystem());
+    run(&a, &write(0, 2), &mut [0xa5; 1024]).unwrap();
+    run(&a, &trim(1), &mut ranges(&[(1, 0); 256])).unwrap();
+    let mut list = ranges(&[(1, 1); 256]);
+    list[..16].copy_from_slice(&ranges(&[(0, 0)]));
+    run(&a, &trim(1), &mut list).unwrap();
+    let mut back = [1; 1024];
+    run(&a, &read(0, 2), &mut back).unwrap();
+    assert_eq!((back[0], back[512]), (0, 0xa5));
 }
 
 #[test]
@@ -323,7 +336,7 @@ fn errors_of_the_storage_have_their_statuses() {
 fn commands_are_counted_when_they_succeed_and_media_errors_when_not() {
     let (backend, a) = faulty();
     let counters = a.subsystem().books().open();
-    let mut run = |sqe: &Sqe| {
+    let run = |sqe: &Sqe| {
         let Plan::Execute(operation) = plan(&a, sqe, 1024).unwrap() else { panic!() };
         operation.execute(&mut [0; 1024], &counters)
     };
