@@ -1,0 +1,203 @@
+//! A target to test against: `nvmf serve` on a port that nobody else has.
+
+#![allow(dead_code, reason = "not every test file uses all of it")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub const NQN: &str = "nqn.2026-01.org.example:tests";
+
+/// The command under test, as a host that needs no files of this machine.
+pub fn nvmf() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nvmf"));
+    command.env_remove("NVMF_LOG");
+    command
+}
+
+/// Who the tests connect as.
+pub const HOST: [&str; 2] =
+    ["-q", "nqn.2014-08.org.nvmexpress:uuid:00112233-4455-6677-8899-aabbccddeeff"];
+
+/// Runs a subcommand that connects.
+pub fn run(args: &[&str]) -> Output {
+    run_with(args, b"")
+}
+
+/// The same with this standard input.
+pub fn run_with(args: &[&str], stdin: &[u8]) -> Output {
+    let mut command = nvmf();
+    command.args(args).args(HOST);
+    assert_cmd::Command::from_std(command)
+        .write_stdin(stdin)
+        .timeout(Duration::from_secs(60))
+        .output()
+        .unwrap()
+}
+
+/// Standard output of a command that has to succeed.
+pub fn ok(args: &[&str]) -> Vec<u8> {
+    ok_with(args, b"")
+}
+
+/// The same with this standard input.
+pub fn ok_with(args: &[&str], stdin: &[u8]) -> Vec<u8> {
+    let output = run_with(args, stdin);
+    assert!(output.status.success(), "nvmf {args:?}: {}", text(&output.stderr));
+    output.stdout
+}
+
+/// The one line of a command that has to fail with this status, having said nothing else.
+pub fn fails(status: i32, args: &[&str]) -> String {
+    fails_with(status, args, b"")
+}
+
+/// The same with this standard input.
+pub fn fails_with(status: i32, args: &[&str], stdin: &[u8]) -> String {
+    let output = run_with(args, stdin);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "nvmf {args:?}: {error}");
+    if status == 1 {
+        assert_eq!(error.lines().count(), 1, "not one line: {error}");
+        assert!(error.starts_with("nvmf: "), "{error}");
+    }
+    error
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn json(bytes: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(bytes).unwrap_or_else(|e| panic!("{e}: {}", text(bytes)))
+}
+
+/// A running `nvmf serve`; killed when the test is over.
+pub struct Server {
+    child: Child,
+    /// What it said up to when it was ready.
+    pub said: Vec<String>,
+    pub port: u16,
+}
+
+impl Server {
+    /// Serves these namespaces on any free port, and waits until it is ready.
+    pub fn start(namespaces: &[&str]) -> Self {
+        let mut args = vec!["--nqn", NQN];
+        for spec in namespaces {
+            args.extend(["--namespace", spec]);
+        }
+        Self::start_with(&args)
+    }
+
+    pub fn start_with(args: &[&str]) -> Self {
+        let mut child = nvmf()
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let (mut said, mut port) = (Vec::new(), None);
+        while !said.last().is_some_and(|line: &String| line.contains("Ctrl-C")) {
+            let Ok(line) = receiver.recv_timeout(Duration::from_secs(20)) else {
+                let _ = child.kill();
+                let mut error = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+                panic!("not ready: {said:?} {error}");
+            };
+            if let Some((_, rest)) = line.split_once("nvme+tcp://127.0.0.1:") {
+                port = rest.split('/').next().and_then(|port| port.parse().ok());
+            }
+            said.push(line);
+        }
+        Self { child, said, port: port.unwrap() }
+    }
+
+    /// Where it is, without subsystem.
+    pub fn portal(&self) -> String {
+        format!("nvme+tcp://127.0.0.1:{}", self.port)
+    }
+
+    /// Namespace 1 of its subsystem.
+    pub fn target(&self) -> String {
+        format!("{}/{NQN}", self.portal())
+    }
+
+    pub fn namespace(&self, nsid: u32) -> String {
+        format!("{}/{nsid}", self.target())
+    }
+
+    /// Ends it as a person would, and waits.
+    pub fn terminate(self) -> (ExitStatus, String) {
+        self.signal("-TERM")
+    }
+
+    /// Sends a signal, and waits for the end.
+    pub fn signal(mut self, signal: &str) -> (ExitStatus, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let end = Instant::now() + Duration::from_secs(20);
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < end, "it does not end");
+            thread::sleep(Duration::from_millis(10));
+        };
+        let mut error = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+        (status, error)
+    }
+
+    /// Ends it as a power failure would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A sequence of numbers that looks random and is the same every time.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(limit).unwrap()).unwrap()
+    }
+
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length + 8);
+        while bytes.len() < length {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(length);
+        bytes
+    }
+}
+
+/// A sparse file of this many bytes.
+pub fn image(path: &Path, length: u64) -> String {
+    std::fs::File::create(path).unwrap().set_len(length).unwrap();
+    format!("file:{}", path.display())
+}

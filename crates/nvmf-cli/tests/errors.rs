@@ -1,0 +1,150 @@
+//! What goes wrong is said in one line, soon, and with the right status.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests may stop at a surprise")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{NQN, Server, fails, nvmf, text};
+
+/// A port at which each connection is given to `serve`.
+fn listener(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        thread::scope(|scope| {
+            for stream in listener.incoming() {
+                let serve = &serve;
+                scope.spawn(move || serve(stream.unwrap()));
+            }
+        });
+    });
+    port
+}
+
+fn target(port: u16) -> String {
+    format!("nvme+tcp://127.0.0.1:{port}/{NQN}")
+}
+
+#[test]
+fn a_target_that_accepts_and_stays_silent_is_given_up_within_the_timeout() {
+    let port = listener(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let start = Instant::now();
+    let error = fails(1, &["discover", &format!("nvme+tcp://127.0.0.1:{port}"), "--timeout", "0.4"]);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(error.contains("no answer") && error.contains(&port.to_string()), "{error}");
+    assert!(error.contains("--timeout"), "{error}");
+}
+
+#[test]
+fn a_peer_that_is_no_target_is_said_to_be_none() {
+    let closing = listener(drop);
+    let error = fails(1, &["identify", &target(closing)]);
+    assert!(error.contains(&closing.to_string()), "{error}");
+    let web = listener(|mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let error = fails(1, &["identify", &target(web), "--timeout", "2"]);
+    assert!(error.contains("broke the protocol"), "{error}");
+}
+
+#[test]
+fn nobody_listening_says_what_to_try() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for command in ["discover", "identify", "property", "read"] {
+        let error = fails(1, &[command, &target(unused)]);
+        assert!(error.contains("refused") && error.contains("nvmf serve"), "{error}");
+        assert!(error.contains(&format!("127.0.0.1:{unused}")), "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_subsystem_is_named_with_its_status_and_what_to_try() {
+    let server = Server::start(&["mem:1M"]);
+    let unknown = "nqn.2026-01.org.example:unknown";
+    let error = fails(1, &["read", &format!("{}/{unknown}", server.portal())]);
+    for part in [unknown, "Connect Invalid Parameters", "subnqn", "nvmf discover nvme+tcp://"] {
+        assert!(error.contains(part), "no {part:?} in {error}");
+    }
+}
+
+#[test]
+fn an_unknown_namespace_says_which_there_are() {
+    let server = Server::start(&["mem:1M", "mem:1M"]);
+    let error = fails(1, &["read", &server.namespace(3)]);
+    assert!(error.contains("no namespace 3") && error.contains("1, 2"), "{error}");
+}
+
+#[test]
+fn a_name_without_address_is_an_error() {
+    let error = fails(1, &["discover", "nvme+tcp://no.such.host.invalid", "--timeout", "3"]);
+    assert!(error.contains("no.such.host.invalid"), "{error}");
+}
+
+#[test]
+fn wrong_usage_has_status_2() {
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &["read"],
+        &["discover", "http://127.0.0.1"],
+        &["discover", "nvme+tcp://127.0.0.1:99999"],
+        &["read", "nvme+tcp://127.0.0.1/nqn.2026-01.a:b", "--length", "12Q"],
+        &["read", "nvme+tcp://127.0.0.1/nqn.2026-01.a:b", "--timeout", "0"],
+        &["read", "nvme+tcp://127.0.0.1/nqn.2026-01.a:b", "--qd", "0"],
+        &["identify", "nvme+tcp://127.0.0.1"],
+        &["identify", "-n", "nqn.2026-01.a:b"],
+        &["identify", "-t", "rdma", "-a", "127.0.0.1", "-n", "nqn.2026-01.a:b"],
+        &["discover", "-a", "127.0.0.1", "-q", "not an nqn"],
+        &["discover", "-a", "127.0.0.1", "-I", "00000000-0000-0000-0000-000000000000"],
+        &["serve", "--listen"],
+    ] {
+        let output = nvmf().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn help_and_version_succeed() {
+    for args in [&["--help"][..], &["--version"], &["help", "read"], &["write", "-h"]] {
+        let output = nvmf().args(args).output().unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_dies_in_the_middle_says_how_far_it_got() {
+    let server = Server::start(&["null:64G"]);
+    let target = server.target();
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(600));
+        server.kill();
+    });
+    let error = fails(1, &["read", &target, "/dev/null"]);
+    killer.join().unwrap();
+    assert!(error.contains("reading stopped after") && error.contains("bytes"), "{error}");
+}
+
+#[test]
+fn what_happens_is_logged_where_that_is_wanted() {
+    let server = Server::start(&["mem:1M"]);
+    let logged = |args: &[&str], level: Option<&str>| {
+        let mut command = nvmf();
+        if let Some(level) = level {
+            command.env("NVMF_LOG", level);
+        }
+        let url = server.portal();
+        text(&command.args(args).args(["discover", &url]).args(common::HOST).output().unwrap().stderr)
+    };
+    assert_eq!(logged(&[], None), "");
+    assert!(logged(&["-v"], None).contains("connected"));
+    assert!(logged(&[], Some("nvmf=debug")).contains("connected"));
+}
