@@ -127,9 +127,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4420")]
     pub listen: Vec<String>,
 
-    /// The subsystem's NQN.
-    #[arg(long, value_name = "SUBNQN", default_value = DEFAULT_NQN, value_parser = Nqn::parse_strict)]
-    pub nqn: Nqn,
+    /// The subsystem's NQN; else one made from this machine's identifier, the same every time.
+    #[arg(long, value_name = "SUBNQN", value_parser = Nqn::parse_strict)]
+    pub nqn: Option<Nqn>,
 
     /// A namespace, see below; may be given several times. They are numbered from 1.
     #[arg(long, value_name = "SPEC", default_value = "mem:256M")]
@@ -151,9 +151,6 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub no_ddgst: bool,
 }
-
-/// The NQN of `nvmf serve` where none is given.
-pub(crate) const DEFAULT_NQN: &str = "nqn.2026-01.io.nvmf:disk";
 
 /// `nvmf discover`
 #[derive(Args, Debug)]

@@ -36,7 +36,8 @@ fn a_target_that_accepts_and_stays_silent_is_given_up_within_the_timeout() {
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let start = Instant::now();
-    let error = fails(1, &["discover", &format!("nvme+tcp://127.0.0.1:{port}"), "--timeout", "0.4"]);
+    let error =
+        fails(1, &["discover", &format!("nvme+tcp://127.0.0.1:{port}"), "--timeout", "0.4"]);
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     assert!(error.contains("no answer") && error.contains(&port.to_string()), "{error}");
     assert!(error.contains("--timeout"), "{error}");
@@ -142,7 +143,15 @@ fn what_happens_is_logged_where_that_is_wanted() {
             command.env("NVMF_LOG", level);
         }
         let url = server.portal();
-        text(&command.args(args).args(["discover", &url]).args(common::HOST).output().unwrap().stderr)
+        text(
+            &command
+                .args(args)
+                .args(["discover", &url])
+                .args(common::HOST)
+                .output()
+                .unwrap()
+                .stderr,
+        )
     };
     assert_eq!(logged(&[], None), "");
     assert!(logged(&["-v"], None).contains("connected"));

@@ -136,7 +136,7 @@ fn what_cannot_be_served_is_said() {
     assert!(refused(2, &["--nqn", "disk"]).contains("nqn."));
     let error = refused(1, &["--listen", "127.0.0.1:0", "--namespace", "file:/nonexistent/disk"]);
     assert!(error.contains("/nonexistent/disk"), "{error}");
-    assert!(refused(1, &["--listen", "nonsense"]).contains("nonsense"));
+    assert!(refused(2, &["--listen", "nonsense"]).contains("nonsense"));
     let discovery = "nqn.2014-08.org.nvmexpress.discovery";
     refused(1, &["--listen", "127.0.0.1:0", "--nqn", discovery]);
 }

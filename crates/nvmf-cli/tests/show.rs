@@ -57,8 +57,7 @@ fn identify_shows_the_controller_and_every_namespace() {
     let controller = json(&ok(&["identify", &server.target(), "--controller", "-o", "json"]));
     assert_eq!(controller["sn"], all["controller"]["sn"]);
     let by_url = json(&ok(&["identify", &server.namespace(2), "-o", "json"]));
-    let by_option =
-        json(&ok(&["identify", &server.target(), "--namespace", "2", "-o", "json"]));
+    let by_option = json(&ok(&["identify", &server.target(), "--namespace", "2", "-o", "json"]));
     assert_eq!((&by_url["nsze"], &by_url), (&4096.into(), &by_option));
     assert!(by_url.get("nsid").is_none(), "nvme-cli has none there");
 
@@ -112,7 +111,10 @@ fn log_shows_pages_by_name_and_number() {
     let smart = json(&ok(&["log", &target, "smart", "-o", "json"]));
     assert_eq!(smart["critical_warning"], 0);
     assert!(smart["data_units_written"].as_u64().unwrap() > 0, "{smart}");
-    assert_eq!(json(&ok(&["log", &target, "0x02", "-o", "json"]))["avail_spare"], smart["avail_spare"]);
+    assert_eq!(
+        json(&ok(&["log", &target, "0x02", "-o", "json"]))["avail_spare"],
+        smart["avail_spare"]
+    );
     for page in ["supported", "error", "firmware", "changed-namespaces", "effects"] {
         json(&ok(&["log", &target, page, "-o", "json"]));
         assert!(!ok(&["log", &target, page]).is_empty(), "{page}");

@@ -89,7 +89,10 @@ fn the_summary_goes_to_standard_error() {
     let output = run(&["read", &server.target()]);
     assert_eq!(output.stdout.len(), 1 << 20);
     let said = text(&output.stderr);
-    assert!(said.starts_with("read 1048576 bytes (1.0 MiB) in ") && said.contains("MiB/s"), "{said}");
+    assert!(
+        said.starts_with("read 1048576 bytes (1.0 MiB) in ") && said.contains("MiB/s"),
+        "{said}"
+    );
 }
 
 #[test]
