@@ -171,11 +171,8 @@ impl Association {
         queues.granted = self.subsystem.max_io_queues();
         queues.stop_all();
         self.set_write_cache(true);
-        let (queues, _) = self
-            .left
-            .wait_timeout_while(queues, patience, |queues| !queues.live.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
-        queues.live.is_empty()
+        drop(queues);
+        self.wait_until_idle(patience)
     }
 
     /// The admin queue is gone: so are all I/O queues, and no others may come.
@@ -183,6 +180,16 @@ impl Association {
         let mut queues = self.queues();
         queues.phase = Phase::Ended;
         queues.stop_all();
+    }
+
+    /// Waits until the I/O queues have left by themselves; false if some have not after
+    /// `patience`.
+    pub(crate) fn wait_until_idle(&self, patience: Duration) -> bool {
+        let (queues, _) = self
+            .left
+            .wait_timeout_while(self.queues(), patience, |queues| !queues.live.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        queues.live.is_empty()
     }
 
     /// Admits an I/O queue; `stop` is how to end its connection.

@@ -4,14 +4,17 @@
 
 mod admin;
 mod association;
+mod discovery;
 mod error_log;
 pub mod identity;
 mod io;
 pub mod limits;
+mod serve;
 mod statistics;
 mod subsystem;
 #[cfg(test)]
 mod testing;
 
+pub use serve::{Handle, Target, TargetBuilder, TargetError};
 pub use statistics::Snapshot;
 pub use subsystem::{Namespace, Subsystem, SubsystemBuilder, SubsystemError};

@@ -124,7 +124,7 @@ impl Subsystem {
         let SubsystemBuilder { nqn, serial, namespaces, max_io_queues } = builder;
         let mut namespaces: Vec<Namespace> = namespaces
             .into_iter()
-            .map(|(nsid, backend, uuid)| {
+            .map(|Proposed { nsid, backend, uuid }| {
                 let uuid = uuid.unwrap_or_else(|| namespace_uuid(&nqn, &backend.location()));
                 Namespace { nsid, backend, uuid, nguid: namespace_nguid(uuid) }
             })
@@ -271,13 +271,21 @@ impl Subsystem {
     }
 }
 
+/// A namespace whose identity may have yet to be derived.
+#[derive(Debug)]
+struct Proposed {
+    nsid: u32,
+    backend: Arc<dyn Backend>,
+    uuid: Option<[u8; 16]>,
+}
+
 /// Collects what a [`Subsystem`] is made of.
 #[derive(Debug)]
 #[must_use]
 pub struct SubsystemBuilder {
     nqn: Nqn,
     serial: SerialNumber,
-    namespaces: Vec<(u32, Arc<dyn Backend>, Option<[u8; 16]>)>,
+    namespaces: Vec<Proposed>,
     max_io_queues: u16,
 }
 
@@ -291,7 +299,7 @@ impl SubsystemBuilder {
     /// Adds a namespace whose UUID and NGUID follow from the subsystem's name and
     /// [`Backend::location`].
     pub fn namespace(mut self, nsid: u32, backend: Arc<dyn Backend>) -> Self {
-        self.namespaces.push((nsid, backend, None));
+        self.namespaces.push(Proposed { nsid, backend, uuid: None });
         self
     }
 
@@ -302,7 +310,7 @@ impl SubsystemBuilder {
         backend: Arc<dyn Backend>,
         uuid: [u8; 16],
     ) -> Self {
-        self.namespaces.push((nsid, backend, Some(uuid)));
+        self.namespaces.push(Proposed { nsid, backend, uuid: Some(uuid) });
         self
     }
 
@@ -312,10 +320,10 @@ impl SubsystemBuilder {
     ///
     /// [`OpenError`], as [`NamespaceSpec::open_as`].
     pub fn open(mut self, spec: &NamespaceSpec) -> Result<Self, OpenError> {
-        let last = self.namespaces.iter().map(|(nsid, ..)| *nsid).max();
+        let last = self.namespaces.iter().map(|ns| ns.nsid).max();
         let nsid = last.unwrap_or(0).saturating_add(1);
         let backend = Arc::from(spec.open_as(nsid)?);
-        self.namespaces.push((nsid, backend, spec.uuid));
+        self.namespaces.push(Proposed { nsid, backend, uuid: spec.uuid });
         Ok(self)
     }
 
@@ -334,10 +342,8 @@ impl SubsystemBuilder {
         if self.nqn.is_discovery() {
             return Err(SubsystemError::DiscoveryName);
         }
-        for (nsid, ..) in &self.namespaces {
-            if *nsid == 0 || *nsid == NSID_ALL {
-                return Err(SubsystemError::Nsid { nsid: *nsid });
-            }
+        if let Some(wrong) = self.namespaces.iter().find(|ns| matches!(ns.nsid, 0 | NSID_ALL)) {
+            return Err(SubsystemError::Nsid { nsid: wrong.nsid });
         }
         let subsystem = Subsystem::new(self);
         let namespaces = subsystem.namespaces();

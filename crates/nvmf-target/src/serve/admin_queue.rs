@@ -1,0 +1,159 @@
+//! Serving an admin queue, which is an association's life.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nvme_spec::{Cqe, Status};
+use nvmf::Deadline;
+use nvmf::controller::{Command, PendingConnect, QueuePair};
+use nvmf::transport::{DataError, TransportError};
+
+use super::connections::Connection;
+use super::{DATA_TIMEOUT, DRAIN, Next, Origin, Shared, next, refuse};
+use crate::admin::{Controller, Outcome};
+use crate::association::Association;
+use crate::discovery;
+use crate::limits;
+
+/// Serves the admin queue that this Connect asks for, until it or the target ends.
+pub(super) fn serve(
+    shared: &Shared,
+    _connection: &Connection,
+    pending: PendingConnect,
+    origin: &Origin,
+) -> Result<(), TransportError> {
+    let request = pending.request();
+    let made = shared.subsystem(request).and_then(|subsystem| subsystem.connect_admin(request));
+    let association = match made {
+        Ok(association) => Ending(association),
+        Err(refusal) => return refuse(pending, &refusal, origin),
+    };
+    let (kato_ms, now) = (request.command.kato_ms, Instant::now());
+    let of_association = Arc::clone(&association.0);
+    let controller = if of_association.subsystem().is_discovery() {
+        let page =
+            discovery::page(&shared.subsystems, &shared.listen, origin.local, shared.flow_control);
+        Controller::discovery(of_association, page.to_bytes(), kato_ms, now)
+    } else {
+        Controller::io(of_association, kato_ms, now)
+    };
+    let (peer, cntlid) = (&origin.peer, association.0.cntlid());
+    let queue = pending.accept(cntlid, Deadline::after(DATA_TIMEOUT))?;
+    let subsystem = association.0.subsystem().nqn();
+    tracing::info!(%peer, host = %controller.host(), %subsystem, cntlid, "host connected");
+    let mut admin = AdminQueue { queue, controller, held: Vec::new() };
+    let end = admin.run(shared);
+    let host = admin.controller.host();
+    match &end {
+        Ok(End::Closed) => tracing::info!(%peer, %host, cntlid, "host disconnected"),
+        Ok(End::Stopped) => tracing::info!(%peer, %host, cntlid, "target stops"),
+        Ok(End::Expired) => {
+            tracing::warn!(%peer, %host, cntlid, "host given up: Keep Alive Timeout expired");
+        }
+        Ok(End::Failed) => tracing::error!(%peer, %host, cntlid, "controller failed"),
+        Err(_) => {}
+    }
+    end.map(|_| ())
+}
+
+/// Ends the association when the admin queue is gone, even by a panic.
+struct Ending(Arc<Association>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Why an admin queue ended.
+enum End {
+    Closed,
+    Stopped,
+    Expired,
+    Failed,
+}
+
+struct AdminQueue {
+    queue: QueuePair,
+    controller: Controller,
+    /// Commands that wait for an event.
+    held: Vec<Command>,
+}
+
+impl AdminQueue {
+    fn run(&mut self, shared: &Shared) -> Result<End, TransportError> {
+        loop {
+            match next(shared, &mut self.queue)? {
+                Next::Command(command) => {
+                    if let Some(end) = self.command(command)? {
+                        return Ok(end);
+                    }
+                }
+                // Only a silent connection can be one of a silent host: what waited while this
+                // thread was busy counts.
+                Next::Quiet => {
+                    if self.controller.has_expired(Instant::now()) {
+                        return Ok(End::Expired);
+                    }
+                }
+                Next::End if shared.stop.is_raised() => {
+                    // The I/O queues drain by themselves; the association ends after them.
+                    self.controller.association().wait_until_idle(DRAIN + DATA_TIMEOUT);
+                    return Ok(End::Stopped);
+                }
+                Next::End => return Ok(End::Closed),
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Result<Option<End>, TransportError> {
+        let deadline = Deadline::after(DATA_TIMEOUT);
+        match self.controller.execute(command.sqe(), command.data_len(), Instant::now()) {
+            Outcome::Answer(cqe) => self.queue.respond(command, cqe),
+            Outcome::Data(data) => {
+                match self.queue.respond_with_data(command, &[IoSlice::new(&data)], deadline) {
+                    Ok(()) => {}
+                    Err(DataError::Transport(error)) => return Err(error),
+                    // The command was failed; it had other data than it said.
+                    Err(error) => tracing::warn!(%error, "admin data not sent"),
+                }
+            }
+            Outcome::Hold => self.held.push(command),
+            Outcome::AbortHeld(cid, cqe) => {
+                let held = self.held.iter().position(|held| held.sqe().cid.get() == cid);
+                if let Some(at) = held {
+                    let aborted = self.held.swap_remove(at);
+                    self.queue.fail(aborted, Status::ABORT_REQUESTED);
+                }
+                self.queue.respond(command, cqe);
+            }
+            Outcome::Reset(cqe) => return self.reset(command, cqe),
+            Outcome::Shutdown(cqe) => {
+                self.queue.respond(command, cqe);
+                self.queue.flush(deadline)?;
+                match self.controller.association().subsystem().flush() {
+                    Ok(()) => self.controller.shutdown_complete(),
+                    // The host must not take its data for safe.
+                    Err(_) => self.controller.fail(),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The answer to CC.EN = 0 says that nothing of the old I/O queues is under way any more.
+    fn reset(&mut self, command: Command, cqe: Cqe) -> Result<Option<End>, TransportError> {
+        for held in self.held.drain(..) {
+            self.queue.fail(held, Status::ABORT_REQUESTED);
+        }
+        if self.controller.association().reset(limits::READY_TIMEOUT) {
+            self.queue.respond(command, cqe);
+            return Ok(None);
+        }
+        self.controller.fail();
+        self.queue.fail(command, Status::INTERNAL_ERROR);
+        self.queue.flush(Deadline::after(DATA_TIMEOUT))?;
+        Ok(Some(End::Failed))
+    }
+}
