@@ -266,7 +266,7 @@ pub(crate) struct Transfer {
 pub(crate) struct Output {
     /// How to print.
     #[arg(
-        short,
+        short = 'o',
         long = "output-format",
         id = "output_format",
         value_name = "FORMAT",

@@ -115,7 +115,7 @@ fn log_shows_pages_by_name_and_number() {
         json(&ok(&["log", &target, "0x02", "-o", "json"]))["avail_spare"],
         smart["avail_spare"]
     );
-    for page in ["supported", "error", "firmware", "changed-namespaces", "effects"] {
+    for page in ["error", "firmware", "changed-namespaces", "effects"] {
         json(&ok(&["log", &target, page, "-o", "json"]));
         assert!(!ok(&["log", &target, page]).is_empty(), "{page}");
     }

@@ -9,26 +9,26 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub const NQN: &str = "nqn.2026-01.org.example:tests";
+pub(crate) const NQN: &str = "nqn.2026-01.org.example:tests";
 
 /// The command under test, as a host that needs no files of this machine.
-pub fn nvmf() -> Command {
+pub(crate) fn nvmf() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nvmf"));
     command.env_remove("NVMF_LOG");
     command
 }
 
 /// Who the tests connect as.
-pub const HOST: [&str; 2] =
+pub(crate) const HOST: [&str; 2] =
     ["-q", "nqn.2014-08.org.nvmexpress:uuid:00112233-4455-6677-8899-aabbccddeeff"];
 
 /// Runs a subcommand that connects.
-pub fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     run_with(args, b"")
 }
 
 /// The same with this standard input.
-pub fn run_with(args: &[&str], stdin: &[u8]) -> Output {
+pub(crate) fn run_with(args: &[&str], stdin: &[u8]) -> Output {
     let mut command = nvmf();
     command.args(args).args(HOST);
     assert_cmd::Command::from_std(command)
@@ -39,24 +39,24 @@ pub fn run_with(args: &[&str], stdin: &[u8]) -> Output {
 }
 
 /// Standard output of a command that has to succeed.
-pub fn ok(args: &[&str]) -> Vec<u8> {
+pub(crate) fn ok(args: &[&str]) -> Vec<u8> {
     ok_with(args, b"")
 }
 
 /// The same with this standard input.
-pub fn ok_with(args: &[&str], stdin: &[u8]) -> Vec<u8> {
+pub(crate) fn ok_with(args: &[&str], stdin: &[u8]) -> Vec<u8> {
     let output = run_with(args, stdin);
     assert!(output.status.success(), "nvmf {args:?}: {}", text(&output.stderr));
     output.stdout
 }
 
 /// The one line of a command that has to fail with this status, having said nothing else.
-pub fn fails(status: i32, args: &[&str]) -> String {
+pub(crate) fn fails(status: i32, args: &[&str]) -> String {
     fails_with(status, args, b"")
 }
 
 /// The same with this standard input.
-pub fn fails_with(status: i32, args: &[&str], stdin: &[u8]) -> String {
+pub(crate) fn fails_with(status: i32, args: &[&str], stdin: &[u8]) -> String {
     let output = run_with(args, stdin);
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "nvmf {args:?}: {error}");
@@ -67,25 +67,25 @@ pub fn fails_with(status: i32, args: &[&str], stdin: &[u8]) -> String {
     error
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-pub fn json(bytes: &[u8]) -> serde_json::Value {
+pub(crate) fn json(bytes: &[u8]) -> serde_json::Value {
     serde_json::from_slice(bytes).unwrap_or_else(|e| panic!("{e}: {}", text(bytes)))
 }
 
 /// A running `nvmf serve`; killed when the test is over.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// What it said up to when it was ready.
-    pub said: Vec<String>,
-    pub port: u16,
+    pub(crate) said: Vec<String>,
+    pub(crate) port: u16,
 }
 
 impl Server {
     /// Serves these namespaces on any free port, and waits until it is ready.
-    pub fn start(namespaces: &[&str]) -> Self {
+    pub(crate) fn start(namespaces: &[&str]) -> Self {
         let mut args = vec!["--nqn", NQN];
         for spec in namespaces {
             args.extend(["--namespace", spec]);
@@ -93,7 +93,7 @@ impl Server {
         Self::start_with(&args)
     }
 
-    pub fn start_with(args: &[&str]) -> Self {
+    pub(crate) fn start_with(args: &[&str]) -> Self {
         let mut child = nvmf()
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(args)
@@ -121,26 +121,26 @@ impl Server {
     }
 
     /// Where it is, without subsystem.
-    pub fn portal(&self) -> String {
+    pub(crate) fn portal(&self) -> String {
         format!("nvme+tcp://127.0.0.1:{}", self.port)
     }
 
     /// Namespace 1 of its subsystem.
-    pub fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         format!("{}/{NQN}", self.portal())
     }
 
-    pub fn namespace(&self, nsid: u32) -> String {
+    pub(crate) fn namespace(&self, nsid: u32) -> String {
         format!("{}/{nsid}", self.target())
     }
 
     /// Ends it as a person would, and waits.
-    pub fn terminate(self) -> (ExitStatus, String) {
+    pub(crate) fn terminate(self) -> (ExitStatus, String) {
         self.signal("-TERM")
     }
 
     /// Sends a signal, and waits for the end.
-    pub fn signal(mut self, signal: &str) -> (ExitStatus, String) {
+    pub(crate) fn signal(mut self, signal: &str) -> (ExitStatus, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         let end = Instant::now() + Duration::from_secs(20);
@@ -157,7 +157,7 @@ impl Server {
     }
 
     /// Ends it as a power failure would.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -171,10 +171,10 @@ impl Drop for Server {
 }
 
 /// A sequence of numbers that looks random and is the same every time.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         // xorshift64*
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -182,11 +182,11 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(limit).unwrap()).unwrap()
     }
 
-    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {
             bytes.extend_from_slice(&self.next().to_le_bytes());
@@ -197,7 +197,7 @@ impl Random {
 }
 
 /// A sparse file of this many bytes.
-pub fn image(path: &Path, length: u64) -> String {
+pub(crate) fn image(path: &Path, length: u64) -> String {
     std::fs::File::create(path).unwrap().set_len(length).unwrap();
     format!("file:{}", path.display())
 }
