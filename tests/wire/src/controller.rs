@@ -183,8 +183,7 @@ const OPTIONAL: u16 = IdentifyController::ONCS_DSM
 
 impl Admin {
     fn new(queue: QueuePair, accept: &AcceptOptions, discovery: bool) -> Self {
-        let subsystem =
-            if discovery { Nqn::DISCOVERY } else { Nqn::lenient(SUBSYSTEM).unwrap() };
+        let subsystem = if discovery { Nqn::DISCOVERY } else { Nqn::lenient(SUBSYSTEM).unwrap() };
         let entries = QueueSize::new(128).unwrap();
         let identity = identify::ControllerIdentity {
             cntlid: CNTLID,

@@ -18,4 +18,5 @@ pub mod exceptions;
 pub mod pcap;
 pub mod recording;
 pub mod sent;
+pub mod talk;
 pub mod tshark;

@@ -69,6 +69,18 @@ impl Pdu {
         }
     }
 
+    /// Bytes between the header, or its digest, and the data.
+    pub fn padding(&self) -> usize {
+        let header = self.header();
+        let digest = if self.header_digest().is_some() { pdu::DIGEST_LEN } else { 0 };
+        usize::from(header.pdo).saturating_sub(usize::from(header.hlen) + digest)
+    }
+
+    /// Whether these flags are all set.
+    pub fn has(&self, flags: u8) -> bool {
+        self.header().flags & flags == flags
+    }
+
     /// A PDU of a kind that never has digests.
     fn is_bare(&self) -> bool {
         self.kind() <= kind::C2H_TERM_REQ
@@ -99,4 +111,31 @@ pub fn pdus(recording: &Recording) -> Vec<Pdu> {
         }
     }
     pdus
+}
+
+/// CRC32C, bit by bit: slow and plain, to judge the implementation that the library uses.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    const REVERSED_POLYNOMIAL: u32 = 0x82f6_3b78;
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            let carry = crc & 1;
+            crc >>= 1;
+            if carry == 1 {
+                crc ^= REVERSED_POLYNOMIAL;
+            }
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crc_of_the_digits_is_the_one_in_every_catalogue() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
 }

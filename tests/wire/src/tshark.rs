@@ -10,12 +10,23 @@ use crate::pcap::{FIRST_HOST_PORT, PORT, pcap};
 use crate::recording::{End, Recording};
 
 /// What tshark made of a recording.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Dissection {
+    /// Whether it verified data digests.
+    pub data_digests: DataDigests,
     /// The PDUs it saw, in the order in which they were complete.
     pub pdus: Vec<Dissected>,
     /// What it said of packets before any PDU in them: malformed, or expert information.
     pub complaints: Vec<String>,
+}
+
+/// Whether tshark is to verify data digests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DataDigests {
+    /// It is.
+    Verified,
+    /// It is not: tshark takes padding for data, and would find them wrong.
+    Unverified,
 }
 
 /// A PDU as tshark sees it.
@@ -42,11 +53,6 @@ impl Dissected {
             [value] => parse(value),
             _ => None,
         }
-    }
-
-    /// Whether one of the fields in words contains this.
-    pub fn says(&self, words: &str) -> bool {
-        self.text.iter().any(|text| text.contains(words))
     }
 }
 
@@ -87,7 +93,8 @@ pub fn version() -> (u32, u32) {
     let mut command = tshark();
     command.arg("--version");
     let text = output(command);
-    let number = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let number =
+        text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     let mut parts = number.unwrap_or_default().split('.').map_while(|part| part.parse().ok());
     match (parts.next(), parts.next()) {
         (Some(major), Some(minor)) => (major, minor),
@@ -95,15 +102,18 @@ pub fn version() -> (u32, u32) {
     }
 }
 
-/// Dissects a recording, with all checksums and digests verified.
-pub fn dissect(recording: &Recording) -> Dissection {
+/// Dissects a recording, with all checksums and header digests verified.
+pub fn dissect(recording: &Recording, data_digests: DataDigests) -> Dissection {
     let file = tempfile::Builder::new().suffix(".pcap").tempfile().unwrap();
     std::fs::write(file.path(), pcap(recording)).unwrap();
     let mut command = tshark();
     command.arg("-n").arg("-r").arg(file.path()).args(["-T", "pdml"]);
     let preferences = [
         "nvme-tcp.check_hdgst:TRUE",
-        "nvme-tcp.check_ddgst:TRUE",
+        match data_digests {
+            DataDigests::Verified => "nvme-tcp.check_ddgst:TRUE",
+            DataDigests::Unverified => "nvme-tcp.check_ddgst:FALSE",
+        },
         "tcp.check_checksum:TRUE",
         "ip.check_checksum:TRUE",
     ];
@@ -113,17 +123,13 @@ pub fn dissect(recording: &Recording) -> Dissection {
     let ports = format!("tcp.port=={PORT},nvme-tcp");
     command.args(["-d", &ports]);
     let pdml = output(command);
-    if let Ok(kept) = std::env::var("NVMF_KEEP_PDML") {
-        std::fs::write(&kept, &pdml).unwrap();
-        std::fs::copy(file.path(), format!("{kept}.pcap")).unwrap();
-    }
-    read(&pdml)
+    read(&pdml, data_digests)
 }
 
-fn read(pdml: &str) -> Dissection {
+fn read(pdml: &str, data_digests: DataDigests) -> Dissection {
     let options = ParsingOptions { nodes_limit: u32::MAX, ..ParsingOptions::default() };
     let document = Document::parse_with_options(pdml, options).unwrap();
-    let mut dissection = Dissection::default();
+    let mut dissection = Dissection { data_digests, pdus: Vec::new(), complaints: Vec::new() };
     for packet in document.root_element().children().filter(|node| node.has_tag_name("packet")) {
         read_packet(packet, &mut dissection);
     }
