@@ -155,19 +155,19 @@ pub(crate) struct Serve {
 /// `nvmf discover`
 #[derive(Args, Debug)]
 pub(crate) struct Discover {
-    #[command(flatten)]
-    pub connect: Connect,
-    #[command(flatten)]
-    pub output: Output,
     /// nvme+tcp://HOST[:PORT]
     pub target: Option<Target>,
+    #[command(flatten)]
+    pub output: Output,
+    #[command(flatten)]
+    pub connect: Connect,
 }
 
 /// `nvmf identify`
 #[derive(Args, Debug)]
 pub(crate) struct Identify {
-    #[command(flatten)]
-    pub connect: Connect,
+    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
+    pub target: Option<Target>,
     #[command(flatten)]
     pub output: Output,
     /// Show the controller only.
@@ -179,30 +179,35 @@ pub(crate) struct Identify {
     /// Show this Identify data structure, by its number in the specification.
     #[arg(long, value_name = "CNS", value_parser = parse_byte)]
     pub cns: Option<u8>,
-    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
-    pub target: Option<Target>,
+    #[command(flatten)]
+    pub connect: Connect,
 }
 
 /// `nvmf property`
 #[derive(Args, Debug)]
 pub(crate) struct Property {
-    #[command(flatten)]
-    pub connect: Connect,
-    #[command(flatten)]
-    pub output: Output,
     /// nvme+tcp://HOST[:PORT]/SUBNQN
     pub target: Option<String>,
     /// The property's name (cap, vs, cc, csts, nssr, crto) or offset; all where left out.
     pub property: Option<String>,
+    #[command(flatten)]
+    pub output: Output,
+    #[command(flatten)]
+    pub connect: Connect,
 }
 
 /// `nvmf log`
 #[derive(Args, Debug)]
 pub(crate) struct Log {
-    #[command(flatten)]
-    pub connect: Connect,
+    /// nvme+tcp://HOST[:PORT]/SUBNQN
+    pub target: Option<String>,
+    /// The page's name or number.
+    pub page: Option<String>,
     #[command(flatten)]
     pub output: Output,
+    /// Ask for the page of this namespace; else it is the controller's.
+    #[arg(long, value_name = "NSID", value_parser = parse_nsid)]
+    pub namespace: Option<u32>,
     /// Bytes to read; where left out, as many as the page has.
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub length: Option<u64>,
@@ -212,36 +217,34 @@ pub(crate) struct Log {
     /// Print the page's bytes as they are.
     #[arg(long, visible_alias = "raw-binary", conflicts_with = "output_format")]
     pub raw: bool,
-    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
-    pub target: Option<String>,
-    /// The page's name or number.
-    pub page: Option<String>,
+    #[command(flatten)]
+    pub connect: Connect,
 }
 
 /// `nvmf read`
 #[derive(Args, Debug)]
 pub(crate) struct Read {
-    #[command(flatten)]
-    pub connect: Connect,
-    #[command(flatten)]
-    pub transfer: Transfer,
     /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
     pub target: Option<String>,
     /// Where to write; `-` or nothing is standard output.
     pub file: Option<String>,
+    #[command(flatten)]
+    pub transfer: Transfer,
+    #[command(flatten)]
+    pub connect: Connect,
 }
 
 /// `nvmf write`
 #[derive(Args, Debug)]
 pub(crate) struct Write {
-    #[command(flatten)]
-    pub connect: Connect,
-    #[command(flatten)]
-    pub transfer: Transfer,
     /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
     pub target: Option<String>,
     /// What to read; `-` or nothing is standard input.
     pub file: Option<String>,
+    #[command(flatten)]
+    pub transfer: Transfer,
+    #[command(flatten)]
+    pub connect: Connect,
 }
 
 /// Which bytes, and how fast.

@@ -86,6 +86,15 @@ impl Connector {
         })
     }
 
+    /// The subsystem and where it is, for messages.
+    pub(crate) fn name(&self) -> String {
+        let at = self.target.authority();
+        match &self.target.subsystem {
+            Some(nqn) => format!("{nqn} at {at}"),
+            None => at,
+        }
+    }
+
     /// The namespace that was named, or the first.
     pub(crate) fn nsid(&self) -> u32 {
         self.target.nsid.unwrap_or(1)
@@ -113,7 +122,7 @@ impl Connector {
     /// What is needed to read and write the namespace that was named.
     pub(crate) fn namespace(&self, association: &mut Association) -> anyhow::Result<NamespaceInfo> {
         let nsid = self.nsid();
-        let what = || format!("cannot use namespace {nsid} of {}", association_name(&self.target));
+        let what = || format!("cannot use namespace {nsid} of {}", self.name());
         let info = match association.namespace(nsid) {
             Ok(info) => info,
             Err(error @ Error::NoNamespace { .. }) => {
@@ -170,14 +179,6 @@ fn said(error: &Error) -> String {
             format!("{status} ({})", parameter.name())
         }
         error => error.to_string(),
-    }
-}
-
-/// The target's subsystem and address, for messages.
-fn association_name(target: &Target) -> String {
-    match &target.subsystem {
-        Some(nqn) => format!("{nqn} at {}", target.authority()),
-        None => target.authority(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `nvmf discover`
 
+use anyhow::Context;
 use comfy_table::{Table, presets};
 use nvmf::host::DiscoveryLog;
 use nvmf::spec::Nqn;
@@ -11,12 +12,14 @@ use crate::connect::Connector;
 use crate::output;
 use crate::target;
 
-pub(crate) fn run(args: args::Discover) -> anyhow::Result<()> {
-    let connector = Connector::new(&args.connect, args.target)?;
+pub(crate) fn run(args: &args::Discover) -> anyhow::Result<()> {
+    let connector = Connector::new(&args.connect, args.target.clone())?;
     // A discovery subsystem may have a name of its own; else it is the well-known one.
     let subsystem = connector.target.subsystem.clone().unwrap_or(Nqn::DISCOVERY);
     let mut association = connector.connect_to(&subsystem)?;
-    let log = association.discovery_log()?;
+    let log = association
+        .discovery_log()
+        .with_context(|| format!("cannot read the discovery log of {}", connector.name()))?;
     // Discovery controllers need not be told that their host leaves.
     drop(association);
     match args.output.format {
@@ -57,7 +60,7 @@ fn table(log: &DiscoveryLog) -> String {
     }
     for line in table.lines() {
         text.push('\n');
-        text.push_str(line.trim_end());
+        text.push_str(line.trim());
     }
     if let Some(url) = log.entries.iter().find_map(url) {
         text.push_str(&format!("\n\nTry: nvmf identify '{url}'"));

@@ -15,13 +15,25 @@ use crate::output::{self, Hex};
 
 type Page = Box<[u8; IDENTIFY_LEN]>;
 
-pub(crate) fn run(args: args::Identify) -> anyhow::Result<()> {
-    let connector = Connector::new(&args.connect, args.target)?;
+pub(crate) fn run(args: &args::Identify) -> anyhow::Result<()> {
+    let connector = Connector::new(&args.connect, args.target.clone())?;
     let mut association = connector.connect()?;
+    show(args, &connector, &mut association)
+        .with_context(|| format!("cannot identify {}", connector.name()))?;
+    association.shutdown(Vec::new())?;
+    Ok(())
+}
+
+/// Shows what was asked for.
+fn show(
+    args: &args::Identify,
+    connector: &Connector,
+    association: &mut Association,
+) -> anyhow::Result<()> {
     let format = args.output.format;
     let nsid = args.namespace.or(connector.target.nsid);
     match (args.cns, nsid) {
-        (Some(cns), nsid) => structure(&mut association, format, cns, nsid.unwrap_or(0))?,
+        (Some(cns), nsid) => structure(association, format, cns, nsid.unwrap_or(0))?,
         (None, _) if args.controller => output::show(format, association.controller())?,
         (None, Some(nsid)) => {
             let page = association
@@ -30,9 +42,8 @@ pub(crate) fn run(args: args::Identify) -> anyhow::Result<()> {
             let ids = association.identify(cns::NAMESPACE_DESCRIPTORS, nsid, 0).ok();
             output::show(format, &Namespace { nsid: None, identify: page, ids })?;
         }
-        (None, None) => everything(&mut association, format)?,
+        (None, None) => everything(association, format)?,
     }
-    association.shutdown(Vec::new())?;
     Ok(())
 }
 
@@ -83,11 +94,12 @@ fn structure(
         cns::COMMAND_SETS => as_type!(CommandSetList),
         _ => None,
     };
-    Ok(match (known, format) {
+    match (known, format) {
         (Some(fields), format) => output::show(format, fields)?,
         (None, Format::Json) => output::show(format, &Raw(bytes))?,
         (None, Format::Normal) => output::print(Hex(bytes))?,
-    })
+    }
+    Ok(())
 }
 
 /// Bytes that nothing is known of.

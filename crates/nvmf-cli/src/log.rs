@@ -31,12 +31,14 @@ pub(crate) fn run(args: &args::Log) -> anyhow::Result<()> {
         Connector::with_argument(&args.connect, args.target.as_deref(), args.page.as_deref())?;
     let page = page.ok_or_else(|| Usage::new(format!("no page; name one of {}", names())))?;
     let lid = parse(&page)?;
-    if args.length.is_some_and(|length| length == 0 || length % 4 != 0) || args.offset % 4 != 0 {
+    if args.length.is_some_and(|length| length == 0 || !length.is_multiple_of(4))
+        || !args.offset.is_multiple_of(4)
+    {
         return Err(Usage::new("log pages are read in units of four bytes").into());
     }
     let mut association = connector.connect()?;
-    let what = || format!("log page {lid:#04x} ({})", log::name(lid));
-    let bytes = read(&mut association, args, lid, connector.target.nsid).with_context(what)?;
+    let what = || format!("log page {lid:#04x} ({}) of {}", log::name(lid), connector.name());
+    let bytes = read(&mut association, args, lid).with_context(what)?;
     if args.raw {
         let mut out = io::stdout().lock();
         out.write_all(&bytes)?;
@@ -51,16 +53,11 @@ pub(crate) fn run(args: &args::Log) -> anyhow::Result<()> {
 }
 
 /// Reads the page, as much of it as was asked for or as there is.
-fn read(
-    association: &mut Association,
-    args: &args::Log,
-    lid: u8,
-    nsid: Option<u32>,
-) -> Result<Vec<u8>, nvmf::Error> {
+fn read(association: &mut Association, args: &args::Log, lid: u8) -> Result<Vec<u8>, nvmf::Error> {
     // Looking at a page is not to change what an event reports: RAE.
     let request = GetLogPage {
         lid,
-        nsid: nsid.unwrap_or(NSID_ALL),
+        nsid: args.namespace.unwrap_or(NSID_ALL),
         rae: true,
         offset: args.offset,
         ..GetLogPage::default()

@@ -31,8 +31,8 @@ fn main() -> ExitCode {
     start_logging(cli.verbose);
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Discover(args) => discover::run(args),
-        Command::Identify(args) => identify::run(args),
+        Command::Discover(args) => discover::run(&args),
+        Command::Identify(args) => identify::run(&args),
         Command::Property(args) => property::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Read(args) => read::run(&args),

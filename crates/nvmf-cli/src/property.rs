@@ -27,9 +27,10 @@ pub(crate) fn run(args: &args::Property) -> anyhow::Result<()> {
     let wanted = wanted.as_deref().map(parse).transpose()?;
     let mut association = connector.connect()?;
     let found = match wanted {
-        Some(offset) => vec![read(&mut association, offset)?],
-        None => all(&mut association)?,
+        Some(offset) => read(&mut association, offset).map(|one| vec![one]),
+        None => all(&mut association),
     };
+    let found = found.with_context(|| format!("cannot ask {}", connector.name()))?;
     match (wanted, &found[..]) {
         (Some(_), [one]) => output::show(args.output.format, one)?,
         _ => output::show(args.output.format, &Properties(&found))?,

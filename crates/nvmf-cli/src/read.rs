@@ -31,6 +31,7 @@ pub(crate) fn run(args: &args::Read) -> anyhow::Result<()> {
     let length = length.unwrap_or_else(|| prepared.namespace.bytes().saturating_sub(offset));
     let end = prepared.check_range(offset, length)?;
     // Whatever can be refused was: now the file may be made.
+    let nsid = prepared.namespace.nsid;
     let session = prepared.open(&args.transfer)?;
     let name = file.as_deref().unwrap_or("standard output").to_owned();
     let output: Box<dyn Write + Send> = match &file {
@@ -38,6 +39,7 @@ pub(crate) fn run(args: &args::Read) -> anyhow::Result<()> {
         None => Box::new(io::stdout()),
     };
     transfer(session, offset, end, name, output)
+        .with_context(|| format!("cannot read namespace {nsid} of {}", connector.name()))
 }
 
 fn transfer(
@@ -67,7 +69,7 @@ fn transfer(
         }
         Err(error) => {
             progress.abandon();
-            Err(error.context(format!("reading stopped after {written} of {} bytes", end - offset)))
+            Err(error.context(format!("stopped after {written} of {} bytes", end - offset)))
         }
     }
 }

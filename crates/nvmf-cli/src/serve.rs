@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::Context;
 use nvmf::spec::Nqn;
-use nvmf_storage::{NamespaceSpec, display_size};
+use nvmf_storage::{Geometry, NamespaceSpec};
 use nvmf_target::{Handle, Subsystem, Target, identity};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -24,8 +24,8 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
             subsystem.open(spec).with_context(|| format!("cannot serve namespace `{spec}`"))?;
     }
     let subsystem = subsystem.build()?;
-    let sizes: Vec<u64> =
-        subsystem.namespaces().iter().map(|n| n.backend().geometry().bytes()).collect();
+    let geometries: Vec<_> =
+        subsystem.namespaces().iter().map(|n| n.backend().geometry()).collect();
     let target = addresses
         .into_iter()
         .fold(Target::builder(), |target, address| target.listen(address))
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
         .data_digest(!args.no_ddgst)
         .bind()?;
     stop_on_signals(target.handle())?;
-    output::print(announcement(&nqn, &args.namespace, &sizes, target.local_addrs()))?;
+    output::print(announcement(&nqn, &args.namespace, &geometries, target.local_addrs()))?;
     Ok(target.run()?)
 }
 
@@ -80,13 +80,14 @@ fn stop_on_signals(handle: Handle) -> anyhow::Result<()> {
 fn announcement(
     nqn: &Nqn,
     specs: &[NamespaceSpec],
-    sizes: &[u64],
+    geometries: &[Geometry],
     addresses: &[SocketAddr],
 ) -> String {
     let mut text = format!("Serving {nqn}\n");
-    for (nsid, (spec, bytes)) in (1..).zip(specs.iter().zip(sizes)) {
+    for (nsid, (spec, geometry)) in (1..).zip(specs.iter().zip(geometries)) {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "  namespace {nsid}: {spec} ({})", display_size(*bytes));
+        let (blocks, size) = (geometry.blocks(), geometry.block_size());
+        let _ = writeln!(text, "  namespace {nsid}: {spec}, {blocks} blocks of {size} bytes");
     }
     for address in addresses {
         let ip = reachable(address.ip());
@@ -115,16 +116,19 @@ fn reachable(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nvmf_storage::BlockSize;
 
     #[test]
     fn the_announcement_has_lines_to_paste() {
         let nqn = Nqn::lenient("nqn.2026-01.org.example:d").unwrap();
         let specs = ["mem:256M".parse().unwrap(), "file:/srv/a b.img,ro".parse().unwrap()];
         let addresses = ["0.0.0.0:4420".parse().unwrap(), "[::1]:4421".parse().unwrap()];
-        let text = announcement(&nqn, &specs, &[256 << 20, 1 << 30], &addresses);
+        let geometry = |bytes| Geometry::from_bytes(BlockSize::default(), bytes).unwrap();
+        let geometries = [geometry(256 << 20), geometry(1 << 30)];
+        let text = announcement(&nqn, &specs, &geometries, &addresses);
         for line in [
-            "  namespace 1: mem:256M (256M)",
-            "  namespace 2: file:/srv/a b.img,ro (1G)",
+            "  namespace 1: mem:256M, 65536 blocks of 4096 bytes",
+            "  namespace 2: file:/srv/a b.img,ro, 262144 blocks of 4096 bytes",
             "  nvme connect -t tcp -a 127.0.0.1 -s 4420 -n nqn.2026-01.org.example:d",
             "  nvmf read nvme+tcp://[::1]:4421/nqn.2026-01.org.example:d/1 disk.img",
         ] {

@@ -37,8 +37,10 @@ pub(crate) fn run(args: &args::Write) -> anyhow::Result<()> {
     }
     let end = prepared.check_range(offset, input.length.unwrap_or(0))?;
     let end = if input.length.is_some() { end } else { prepared.namespace.bytes() };
+    let nsid = prepared.namespace.nsid;
     let session = prepared.open(&args.transfer)?;
     transfer(session, input, offset, end)
+        .with_context(|| format!("cannot write namespace {nsid} of {}", connector.name()))
 }
 
 /// Where the bytes come from.
@@ -101,8 +103,8 @@ fn transfer(mut session: Session, input: Input, offset: u64, end: u64) -> anyhow
         .and_then(|queues| flush(crew, &mut session, queues));
     let (written, trouble) = board.update(|work| (work.written, work.trouble.take()));
     let so_far = || match total {
-        Some(total) => format!("writing stopped after {written} of {total} bytes"),
-        None => format!("writing stopped after {written} bytes"),
+        Some(total) => format!("stopped after {written} of {total} bytes"),
+        None => format!("stopped after {written} bytes"),
     };
     match (attended, trouble) {
         (Ok(queues), None) => {
