@@ -46,7 +46,7 @@ pub struct DataHeader {
     pub ttag: u16,
     /// Offset of the data in the command's data, in bytes.
     pub offset: u32,
-    /// Length of the data in bytes: the PDU has just as many.
+    /// DATAL, in bytes. Whether the PDU has just as many is judged after the fields before it.
     pub length: u32,
     /// LAST_PDU.
     pub last: bool,
@@ -172,23 +172,19 @@ impl Shape {
                     length: r2t.r2tl.get(),
                 })
             }
-            _ => Pdu::Data(self.read_data(self.parse(bytes)?)?),
+            _ => {
+                let data: Data = self.parse(bytes)?;
+                Pdu::Data(DataHeader {
+                    cid: data.cccid.get(),
+                    ttag: data.ttag.get(),
+                    offset: data.datao.get(),
+                    length: data.datal.get(),
+                    last: self.flags & flags::LAST != 0,
+                    success: self.flags & flags::SUCCESS != 0,
+                })
+            }
         };
         Ok(Header { pdu, data_len: self.data_len })
-    }
-
-    fn read_data(&self, data: Data) -> Result<DataHeader, Violation> {
-        if data.datal != self.data_len {
-            return Err(Violation::DataLength { datal: data.datal.get(), actual: self.data_len });
-        }
-        Ok(DataHeader {
-            cid: data.cccid.get(),
-            ttag: data.ttag.get(),
-            offset: data.datao.get(),
-            length: self.data_len,
-            last: self.flags & flags::LAST != 0,
-            success: self.flags & flags::SUCCESS != 0,
-        })
     }
 
     fn parse<T: FromBytes>(&self, bytes: &[u8]) -> Result<T, Violation> {

@@ -406,7 +406,7 @@ impl Controller {
             Pdu::IcReq(req) if !ready => self.ic_req(&req).map(Some),
             Pdu::IcReq(_) => Err(Violation::Sequence { kind: kind::IC_REQ }),
             Pdu::Command(sqe) if ready => self.command(sqe, header.data_len).map(Some),
-            Pdu::Data(data) if ready => self.data(&data).map(|()| None),
+            Pdu::Data(data) if ready => self.data(&data, header.data_len).map(|()| None),
             Pdu::Command(_) => Err(Violation::Sequence { kind: kind::CAPSULE_CMD }),
             Pdu::Data(_) => Err(Violation::Sequence { kind: kind::H2C_DATA }),
             Pdu::IcResp(_) => Err(Violation::PduType { kind: kind::IC_RESP }),
@@ -469,12 +469,15 @@ impl Controller {
         locate_data(sqe, in_capsule)
     }
 
-    fn data(&mut self, data: &DataHeader) -> Result<(), Violation> {
+    fn data(&mut self, data: &DataHeader, actual: u32) -> Result<(), Violation> {
         let DataHeader { cid, ttag, offset, length, last, .. } = *data;
         let kind = kind::H2C_DATA;
         let r2t = self.r2ts.get(ttag).ok_or(Violation::TransferTag { ttag })?;
         if cid != r2t.cid {
             return Err(Violation::TransferCommand { cid, ttag });
+        }
+        if length != actual {
+            return Err(Violation::DataLength { datal: length, actual });
         }
         let end = offset
             .checked_add(length)

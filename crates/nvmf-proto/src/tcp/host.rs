@@ -318,7 +318,7 @@ impl Host {
             Pdu::IcResp(resp) if !ready => self.ic_resp(&resp).map(Some),
             Pdu::IcResp(_) => Err(Violation::Sequence { kind: kind::IC_RESP }),
             Pdu::Response(cqe) if ready => self.response(cqe).map(Some),
-            Pdu::Data(data) if ready => self.data(data).map(|()| None),
+            Pdu::Data(data) if ready => self.data(data, header.data_len).map(|()| None),
             Pdu::R2t(r2t) if ready => self.r2t(r2t).map(|()| None),
             Pdu::Response(_) => Err(Violation::Sequence { kind: kind::CAPSULE_RESP }),
             Pdu::Data(_) => Err(Violation::Sequence { kind: kind::C2H_DATA }),
@@ -379,7 +379,7 @@ impl Host {
         HostEvent::Completion(completion)
     }
 
-    fn data(&mut self, data: DataHeader) -> Result<(), Violation> {
+    fn data(&mut self, data: DataHeader, actual: u32) -> Result<(), Violation> {
         let DataHeader { cid, offset, length, .. } = data;
         let kind = kind::C2H_DATA;
         let flow_control = self.queue.flow_control();
@@ -387,6 +387,9 @@ impl Host {
         let CommandData::Receive { length: total, received } = command.data else {
             return Err(Violation::UnexpectedTransfer { kind, cid });
         };
+        if length != actual {
+            return Err(Violation::DataLength { datal: length, actual });
+        }
         let end = u64::from(offset) + u64::from(length);
         if end > u64::from(total) {
             return Err(Violation::DataRange { kind, cid, offset, length });
