@@ -87,7 +87,7 @@ impl HostApp {
 
     /// Whether a command can be submitted: its identifier may be one that the batch refers to.
     pub fn has_room(&self) -> bool {
-        self.host.queue().has_room() && self.batch.is_empty()
+        !self.host.has_ended() && self.host.queue().has_room() && self.batch.is_empty()
     }
 
     pub fn submit_op(&mut self, op: Op) -> u16 {

@@ -10,3 +10,5 @@ mod pair;
 mod target;
 
 mod random;
+mod raw;
+mod violations;

@@ -107,8 +107,7 @@ impl Pair {
     /// Sends a command with this data for the controller, and runs until it is answered.
     pub fn exchange(&mut self, sqe: Sqe, data: Vec<u8>) -> Done {
         let length = u32::try_from(data.len()).unwrap();
-        let transfer =
-            if length == 0 { Transfer::None } else { Transfer::ToController { length } };
+        let transfer = if length == 0 { Transfer::None } else { Transfer::ToController { length } };
         let cid = self.host.submit(sqe, transfer, data).unwrap();
         self.run();
         self.host.take(cid).expect("an answer")
@@ -152,7 +151,8 @@ impl Pair {
             return true;
         }
         // Nothing to do now: wait for what is on its way.
-        let next = [&self.to_controller, &self.to_host].into_iter().filter_map(Stream::next_arrival);
+        let next =
+            [&self.to_controller, &self.to_host].into_iter().filter_map(Stream::next_arrival);
         match next.min() {
             None => false,
             Some(at) => {

@@ -59,20 +59,22 @@ fn setup() -> impl Strategy<Value = Setup> {
         (segment(), segment()),
         prop_oneof![Just(0u64), 0..5000u64],
     )
-        .prop_map(|(seed, host, controller, failing, entries, flow_control, segments, delay_us)| {
-            // Connect comes before the in-capsule size is settled, and has its own limit.
-            let behaviour = Behaviour { in_capsule: host.in_capsule, failing, answers: true };
-            Setup {
-                seed,
-                host,
-                controller,
-                behaviour,
-                entries,
-                flow_control,
-                segments,
-                delay_us,
-            }
-        })
+        .prop_map(
+            |(seed, host, controller, failing, entries, flow_control, segments, delay_us)| {
+                // Connect comes before the in-capsule size is settled, and has its own limit.
+                let behaviour = Behaviour { in_capsule: host.in_capsule, failing, answers: true };
+                Setup {
+                    seed,
+                    host,
+                    controller,
+                    behaviour,
+                    entries,
+                    flow_control,
+                    segments,
+                    delay_us,
+                }
+            },
+        )
 }
 
 /// Sizes around all limits of this setup.
@@ -195,8 +197,7 @@ fn try_connect(pair: &mut Pair) -> bool {
     };
     pair.run();
     let Some(done) = pair.host.take(cid) else { return false };
-    let Ok(accepted) =
-        nvmf_proto::connect::judge_response(&done.cqe, !pair.setup.flow_control)
+    let Ok(accepted) = nvmf_proto::connect::judge_response(&done.cqe, !pair.setup.flow_control)
     else {
         return false;
     };
@@ -206,7 +207,7 @@ fn try_connect(pair: &mut Pair) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400, failure_persistence: None, ..ProptestConfig::default()
+        cases: 100, failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]
