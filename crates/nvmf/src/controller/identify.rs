@@ -52,6 +52,24 @@ pub struct ControllerIdentity<'a> {
     pub async_events: u16,
 }
 
+impl<'a> ControllerIdentity<'a> {
+    /// Controller `cntlid` of `subsystem`: NVMe 1.4, model `nvmf`, this library's version as
+    /// firmware revision, queues of up to 1024 entries, Keep Alive by the second, four events.
+    pub fn new(cntlid: u16, subsystem: &'a Nqn, serial: &'a SerialNumber) -> Self {
+        Self {
+            cntlid,
+            version: Vs::V1_4,
+            subsystem,
+            serial,
+            model: "nvmf",
+            firmware: env!("CARGO_PKG_VERSION"),
+            max_commands: QueueSize::new(1024).unwrap_or(QueueSize::MIN),
+            keep_alive_granularity: Duration::from_secs(1),
+            async_events: 4,
+        }
+    }
+}
+
 /// What an I/O controller can do.
 #[derive(Clone, Copy, Debug)]
 pub struct IoCapabilities {
@@ -65,6 +83,20 @@ pub struct IoCapabilities {
     pub optional_commands: u16,
     /// Whether a write that was answered can be lost before a Flush.
     pub volatile_write_cache: bool,
+}
+
+impl IoCapabilities {
+    /// Namespaces 1 to `namespaces`, 1 MiB per command, 8 KiB of it in a capsule, only the
+    /// mandatory commands, no volatile write cache.
+    pub fn new(namespaces: u32) -> Self {
+        Self {
+            mdts: 8,
+            in_capsule: 8192,
+            namespaces,
+            optional_commands: 0,
+            volatile_write_cache: false,
+        }
+    }
 }
 
 /// What controllers of every type have in common.
@@ -152,6 +184,11 @@ pub struct NamespaceDescription {
 }
 
 impl NamespaceDescription {
+    /// A writable namespace of `blocks` blocks of 2^`block_shift` bytes.
+    pub fn new(blocks: u64, block_shift: u8, uuid: [u8; 16], nguid: [u8; 16]) -> Self {
+        Self { blocks, block_shift, read_only: false, uuid, nguid }
+    }
+
     /// Identify Namespace data (CNS 00h).
     pub fn namespace(&self) -> IdentifyNamespace {
         let mut data = IdentifyNamespace::default();
@@ -259,17 +296,7 @@ mod tests {
 
     fn with_identity<T>(f: impl FnOnce(&ControllerIdentity<'_>) -> T) -> T {
         let (nqn, serial) = (nqn(), SerialNumber::new("S1").unwrap());
-        f(&ControllerIdentity {
-            cntlid: 7,
-            version: Vs::V1_4,
-            subsystem: &nqn,
-            serial: &serial,
-            model: "nvmf",
-            firmware: "0.1.0",
-            max_commands: QueueSize::new(1024).unwrap(),
-            keep_alive_granularity: Duration::from_secs(1),
-            async_events: 4,
-        })
+        f(&ControllerIdentity::new(7, &nqn, &serial))
     }
 
     const IO: IoCapabilities = IoCapabilities {
