@@ -13,10 +13,11 @@
 )]
 
 pub mod check;
-pub mod controller;
+
 pub mod exceptions;
 pub mod pcap;
 pub mod recording;
 pub mod sent;
 pub mod talk;
+pub mod target;
 pub mod tshark;

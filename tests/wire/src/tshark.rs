@@ -199,3 +199,56 @@ fn complaint(node: Node<'_, '_>, name: &str) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet with an ICReq, and `more` in it.
+    fn pdml(more: &str) -> String {
+        format!(
+            r#"<pdml><packet>
+            <proto name="frame"><field name="frame.number" show="4"/></proto>
+            <proto name="tcp">
+              <field name="tcp.srcport" show="50001"/><field name="tcp.dstport" show="4420"/>
+            </proto>
+            <proto name="nvme-tcp">
+              <field name="nvme-tcp.type" showname="Pdu Type: ICReq (0)" show="0"/>
+            </proto>
+            {more}
+            </packet></pdml>"#
+        )
+    }
+
+    fn expert(severity: u64) -> String {
+        format!(
+            r#"<proto name="nvme"><field name="_ws.expert">
+            <field name="_ws.expert.message" show="something"/>
+            <field name="_ws.expert.severity" show="{severity}"/>
+            </field></proto>"#
+        )
+    }
+
+    fn complaints(more: &str) -> Vec<String> {
+        let dissection = read(&pdml(more), DataDigests::Verified);
+        let [pdu] = dissection.pdus.as_slice() else { panic!("{dissection:?}") };
+        assert_eq!((pdu.packet, pdu.connection, pdu.from), (4, 1, End::Host));
+        assert_eq!(pdu.number("nvme-tcp.type"), Some(0));
+        pdu.complaints.clone()
+    }
+
+    #[test]
+    fn a_malformed_packet_is_a_complaint() {
+        assert_eq!(complaints(""), [""; 0]);
+        let malformed = r#"<proto name="_ws.malformed" showname="[Malformed Packet]"/>"#;
+        assert_eq!(complaints(malformed), ["packet 4, Host: malformed packet"]);
+    }
+
+    #[test]
+    fn expert_information_of_a_warning_or_an_error_is_a_complaint() {
+        for (severity, count) in [(0x20_0000, 0), (0x40_0000, 0), (0x60_0000, 1), (0x80_0000, 1)] {
+            let complaints = complaints(&expert(severity));
+            assert_eq!(complaints.len(), count, "{severity:#x}: {complaints:?}");
+        }
+    }
+}

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use nvme_spec::pdu::{self, flags, kind};
 use nvmf_proto::tcp::ControllerConfig;
 use nvmf_wire_tests::check::findings;
-use nvmf_wire_tests::controller::Settings;
 use nvmf_wire_tests::exceptions::{Verdict, is_known_version};
 use nvmf_wire_tests::recording::Recording;
 use nvmf_wire_tests::sent::{self, Pdu};
@@ -31,19 +30,18 @@ impl Terms {
         options.header_digest = self.header_digest;
         options.data_digest = self.data_digest;
         options.disable_flow_control = !self.flow_control;
-        let mut settings = Settings::default();
-        settings.config = ControllerConfig {
+        let mut config = ControllerConfig {
             maxh2cdata: 4096,
             r2t_length: 7000,
             c2h_data_length: 5000,
-            ..settings.config
+            ..ControllerConfig::default()
         };
         if self.padding {
             // Alignments of 48 and 40 bytes, of which neither is a power of two.
             options.hpda = 11;
-            settings.config.cpda = 9;
+            config.cpda = 9;
         }
-        talk::record(settings, |dialer| talk::everything(dialer, &options))
+        talk::record(config, |dialer| talk::everything(dialer, &options))
     }
 
     fn data_digests(self) -> DataDigests {

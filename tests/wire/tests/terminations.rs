@@ -9,11 +9,11 @@ use std::thread;
 use nvme_spec::pdu::{self, CapsuleCmd, IcReq, IcResp, TermReq, digest, fes, kind};
 use nvmf::transport::tcp::HostTcp;
 use nvmf_proto::digest::crc32c;
-use nvmf_proto::tcp::HostConfig;
+use nvmf_proto::tcp::{ControllerConfig, HostConfig};
 use nvmf_wire_tests::check::{Finding, findings};
-use nvmf_wire_tests::controller::{Settings, Target, soon};
 use nvmf_wire_tests::recording::{End, Recorder, Recording};
 use nvmf_wire_tests::sent;
+use nvmf_wire_tests::target::{Target, soon};
 use nvmf_wire_tests::tshark::{DataDigests, dissect};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -41,7 +41,7 @@ fn capsule() -> CapsuleCmd {
 
 /// Records a host that sends these bytes, one after the other, to the target.
 fn host_sends(parts: &[&[u8]]) -> Recording {
-    let target = Target::start(Settings::default());
+    let target = Target::start(ControllerConfig::default());
     let recorder = Recorder::start(target.address());
     let mut host = TcpStream::connect(recorder.address()).unwrap();
     for (at, part) in parts.iter().enumerate() {
