@@ -17,7 +17,7 @@ pub(crate) struct Counters {
     media_errors: AtomicU64,
 }
 
-/// Sums of [`Counters`].
+/// What the hosts of a subsystem did with it, over all of their queues.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Snapshot {
     /// Read, Compare and Verify commands that succeeded.

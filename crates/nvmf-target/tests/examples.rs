@@ -1,5 +1,7 @@
 //! The examples, run as their readers run them.
 
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests may stop at a surprise")]
+
 mod common;
 
 use std::io::{BufRead, BufReader};

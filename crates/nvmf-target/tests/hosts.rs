@@ -1,5 +1,7 @@
 //! What hosts can do with a target, over both transports.
 
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests may stop at a surprise")]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,7 @@
 //! How associations, queues and the target end, and who may not come in.
 
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests may stop at a surprise")]
+
 mod common;
 
 use std::io::{Read, Write};
