@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,24 @@ fn a_target_that_accepts_and_stays_silent_is_given_up_within_the_timeout() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     assert!(error.contains("no answer") && error.contains(&port.to_string()), "{error}");
     assert!(error.contains("--timeout"), "{error}");
+}
+
+#[test]
+fn a_target_that_does_not_even_accept_is_given_up_within_the_timeout() {
+    // Nobody accepts, and the queue of those who wait is full: further SYNs are dropped.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "the queue does not fill up");
+    }
+    let start = Instant::now();
+    let error = fails(1, &["identify", &target(address.port()), "--timeout", "0.4"]);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(error.contains(&address.to_string()) && error.contains("--timeout"), "{error}");
 }
 
 #[test]

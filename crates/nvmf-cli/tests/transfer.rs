@@ -5,6 +5,10 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Random, Server, fails, fails_with, image, ok, ok_with, run, text};
 
@@ -184,4 +188,27 @@ fn a_disk_that_is_full_stops_the_read_and_says_how_far_it_got() {
     let server = Server::start(&["mem:1M"]);
     let error = fails(1, &["read", &server.target(), "/dev/full"]);
     assert!(error.contains("/dev/full") && error.contains("of 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn a_target_that_dies_ends_a_write_whose_input_goes_on() {
+    let server = Server::start(&["mem:16M"]);
+    let mut command = common::nvmf();
+    command.args(["write", &server.target()]).args(common::HOST);
+    let mut writer = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = writer.stdin.take().unwrap();
+    input.write_all(&[1; 4 << 20]).unwrap();
+    server.kill();
+    // A pipe that stays open, with bytes to spare: somebody has to stop reading it.
+    let _ = input.write_all(&[2; 4 << 20]);
+    let end = Instant::now() + Duration::from_secs(10);
+    while writer.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < end, "it does not end");
+        thread::sleep(Duration::from_millis(10));
+    }
+    drop(input);
+    let output = writer.wait_with_output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("stopped after") && error.lines().count() == 1, "{error}");
 }

@@ -135,7 +135,11 @@ impl Dial for TcpDialer {
     ) -> Result<Box<dyn HostTransport>, Error> {
         let mut last = Error::Transport(TransportError::TimedOut);
         for at in 0..self.addresses.len() {
-            match HostTcp::connect(self.addresses[at], config, deadline) {
+            // One that does not answer leaves time for those after it.
+            let left = u32::try_from(self.addresses.len() - at).unwrap_or(1);
+            let share = deadline.remaining().unwrap_or_default() / left;
+            let patience = if left == 1 { deadline } else { Deadline::after(share) };
+            match HostTcp::connect(self.addresses[at], config, patience) {
                 Ok(transport) => {
                     self.addresses.swap(0, at);
                     return Ok(Box::new(transport));
@@ -194,6 +198,23 @@ mod tests {
             let error = TcpDialer::parse(text, soon()).unwrap_err().to_string();
             assert!(error.contains("HOST:PORT"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_leaves_time_for_the_next() {
+        // It accepts, and says nothing.
+        let silent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let addresses = [silent.local_addr().unwrap(), listener.local_addr().unwrap()];
+        let target = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            crate::transport::tcp::ControllerTcp::accept(stream, &Default::default(), soon())
+        });
+        let mut dialer = TcpDialer { name: "two".to_owned(), addresses: addresses.into() };
+        dialer.dial(&HostConfig::default(), Deadline::after(Duration::from_secs(1))).unwrap();
+        target.join().unwrap().unwrap();
+        // The one that answered is the first from now on.
+        assert_eq!(dialer.addresses, [addresses[1], addresses[0]]);
     }
 
     #[test]
