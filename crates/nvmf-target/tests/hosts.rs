@@ -79,7 +79,7 @@ fn hosts_work_at_the_same_time() {
                 for round in 0..20u64 {
                     let slba = u64::from(n) * 1024 + round * 16;
                     let data = pattern(slba, 16 * 4096);
-                    let queue = &mut queues[round as usize % 2];
+                    let queue = &mut queues[usize::from(round % 2 == 1)];
                     write(queue, 1, slba, 4096, &data).unwrap();
                     assert_eq!(read(queue, 1, slba, 4096, data.len()).unwrap(), data);
                 }
