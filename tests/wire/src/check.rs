@@ -116,7 +116,7 @@ impl<'a> Commands<'a> {
                 let answered = self.pdus.iter().filter(same).filter(ends_before).count();
                 commands.nth(answered).map(|(_, sqe)| sqe)
             }
-            End::Host => commands.filter(|(at, _)| *at < pdu.at).last().map(|(_, sqe)| sqe),
+            End::Host => commands.rfind(|(at, _)| *at < pdu.at).map(|(_, sqe)| sqe),
         }
     }
 }
@@ -183,6 +183,7 @@ fn compare(
         let name = match name_of(&sqe, qid) {
             "Write Zeroes" => "Write Zero",
             "Asynchronous Event Request" => "Async Event Request",
+            "Delete I/O Submission Queue" => "Delete SQ",
             name => name,
         };
         let words = if sqe.is_fabrics() {
@@ -196,8 +197,8 @@ fn compare(
     }
 }
 
-/// The name of a command.
-fn name_of(sqe: &Sqe, qid: u16) -> &'static str {
+/// The name of a command on queue `qid`.
+pub fn name_of(sqe: &Sqe, qid: u16) -> &'static str {
     match (sqe.is_fabrics(), qid) {
         (true, _) => opcode::fabrics_name(sqe.fctype()),
         (false, 0) => opcode::admin_name(sqe.opcode),

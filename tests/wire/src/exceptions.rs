@@ -141,3 +141,64 @@ impl Verdict {
 pub fn is_known_version() -> bool {
     tshark::version() == VERSION
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::End;
+    use crate::sent::Pdu;
+    use nvme_spec::Sqe;
+    use nvme_spec::feature::{GetFeatures, Select};
+
+    fn finding(kind: u8, command: Sqe, what: &str) -> Finding {
+        let bytes = [&[kind, 0, 24, 0, 24, 0, 0, 0][..], &[0; 64]].concat();
+        let pdu = Some(Pdu { connection: 1, from: End::Controller, at: 0, bytes });
+        Finding { what: what.to_owned(), pdu, command: Some(command), qid: 0 }
+    }
+
+    fn log(lid: u8, length: u64) -> Sqe {
+        GetLogPage::new(lid, 0, length).unwrap().to_sqe()
+    }
+
+    fn get_feature(fid: u8) -> Sqe {
+        let mut sqe = Sqe::new(admin::GET_FEATURES);
+        sqe.set_cdw(10, GetFeatures { fid, select: Select::Current }.to_cdw10());
+        sqe
+    }
+
+    fn faults(finding: Finding) -> usize {
+        let mut verdict = Verdict::default();
+        verdict.add(vec![finding]);
+        assert_eq!(verdict.faults.len() + verdict.excepted.len(), 1);
+        verdict.faults.len()
+    }
+
+    #[test]
+    fn an_exception_covers_nothing_but_its_own() {
+        let malformed = "packet 9, Controller: malformed packet";
+        let data = |sqe| faults(finding(kind::C2H_DATA, sqe, malformed));
+        assert_eq!(data(log(lid::ERROR, 64)), 0);
+        assert_eq!(data(log(lid::ERROR, 128)), 1);
+        assert_eq!(data(log(lid::SMART, 64)), 1);
+        assert_eq!(data(Sqe::new(admin::IDENTIFY)), 1);
+        let response = |fid| faults(finding(kind::CAPSULE_RESP, get_feature(fid), malformed));
+        assert_eq!(response(fid::ARBITRATION), 0);
+        assert_eq!(response(fid::POWER_MANAGEMENT), 1);
+        let wrong = "nvme.cqe.cid is 0x1, tshark has Some([\"0x0002\"]) (packet 9)";
+        assert_eq!(faults(finding(kind::CAPSULE_RESP, get_feature(fid::ARBITRATION), wrong)), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "tshark finds fault")]
+    fn a_fault_fails_the_test() {
+        let mut verdict = Verdict::default();
+        verdict.add(vec![finding(kind::C2H_DATA, log(lid::SMART, 512), "malformed packet")]);
+        verdict.assert_faultless();
+    }
+
+    #[test]
+    fn an_exception_that_does_not_occur_fails_the_test_with_the_version_that_has_it() {
+        let stopped = std::panic::catch_unwind(|| Verdict::default().assert_all_excepted(false));
+        assert_eq!(stopped.is_err(), is_known_version());
+    }
+}

@@ -149,7 +149,7 @@ fn other_admin_commands(association: &mut Association) {
     admin.execute(abort, Transfer::None, soon()).unwrap();
     let aborted = admin.wait(event, soon()).unwrap();
     assert!(aborted.status().same_code(Status::ABORT_REQUESTED), "{}", aborted.status());
-    let unknown = admin.execute(Sqe::new(admin::SECURITY_RECEIVE), Transfer::None, soon());
+    let unknown = admin.execute(Sqe::new(admin::DELETE_IO_SQ), Transfer::None, soon());
     refused(unknown, Status::INVALID_OPCODE);
 }
 

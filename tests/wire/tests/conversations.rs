@@ -3,11 +3,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests may stop at a surprise")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nvme_spec::pdu::{self, flags, kind};
 use nvmf_proto::tcp::ControllerConfig;
-use nvmf_wire_tests::check::findings;
+use nvmf_wire_tests::check::{findings, name_of};
 use nvmf_wire_tests::exceptions::{Verdict, is_known_version};
 use nvmf_wire_tests::recording::Recording;
 use nvmf_wire_tests::sent::{self, Pdu};
@@ -82,6 +82,30 @@ fn tshark_reads_what_was_sent_with_both_digests() {
     tshark_reads_what_was_sent(true, true);
 }
 
+/// All commands of a conversation.
+const COMMANDS: [&str; 20] = [
+    "Connect",
+    "Property Get",
+    "Property Set",
+    "Disconnect",
+    "Identify",
+    "Get Log Page",
+    "Get Features",
+    "Set Features",
+    "Keep Alive",
+    "Asynchronous Event Request",
+    "Abort",
+    "Delete I/O Submission Queue",
+    "Read",
+    "Write",
+    "Write Uncorrectable",
+    "Write Zeroes",
+    "Compare",
+    "Dataset Management",
+    "Flush",
+    "Verify",
+];
+
 /// What tshark reads is what was sent: so it is enough to see that enough was sent.
 fn assert_everything_was_said(terms: Terms, pdus: &[Pdu]) {
     let of = |kind: u8| pdus.iter().filter(move |pdu| pdu.kind() == kind);
@@ -97,6 +121,15 @@ fn assert_everything_was_said(terms: Terms, pdus: &[Pdu]) {
     for kind in usual {
         assert!(of(kind).count() > 0, "{terms:?}: no {}", pdu::name(kind));
     }
+    let said: BTreeSet<_> = of(kind::CAPSULE_CMD)
+        .filter_map(|pdu| {
+            // The first two connections are those of admin queues.
+            Some(name_of(&pdu.sqe()?, u16::from(pdu.connection > 1)))
+        })
+        .collect();
+    assert_eq!(said, BTreeSet::from(COMMANDS), "{terms:?}");
+    let in_capsule = |pdu: &&Pdu| pdu.connection > 1 && pdu.data().len() > 8192;
+    assert!(of(kind::CAPSULE_CMD).any(|pdu| in_capsule(&pdu)), "{terms:?}: no data in a capsule");
     let handshakes = [kind::IC_REQ, kind::IC_RESP];
     let later: Vec<_> = pdus.iter().filter(|pdu| !handshakes.contains(&pdu.kind())).collect();
     for pdu in &later {
