@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{NQN, Random, Server, fails, image, nvmf, ok, ok_with, text};
+use common::{NQN, Random, Server, fails, image, nvmf, ok, ok_with, run, text};
 
 /// Fails to start, with one line.
 fn refused(status: i32, args: &[&str]) -> String {
@@ -146,8 +146,11 @@ fn digests_can_be_refused() {
     let server = Server::start_with(&["--nqn", NQN, "--no-ddgst", "--namespace", "mem:1M"]);
     // Without them everything works; a host that asks for them and is refused goes on without.
     for digests in [&[][..], &["--ddgst"], &["--hdgst"]] {
-        let read = ok(&[&["read", &server.target(), "--length", "9"], digests].concat());
-        assert_eq!(read.len(), 9);
+        let output = run(&[&["read", &server.target(), "--length", "9"], digests].concat());
+        assert!(output.status.success() && output.stdout.len() == 9);
+        // Asked for and not had: that is said, once.
+        let warnings = text(&output.stderr).matches("without digests").count();
+        assert_eq!(warnings, usize::from(digests == ["--ddgst"]), "{}", text(&output.stderr));
     }
 }
 

@@ -52,6 +52,8 @@ pub struct TcpDialer {
     name: String,
     /// At least one; the one that answered comes first once one did.
     addresses: Vec<SocketAddr>,
+    /// It was said that a digest is not to be had.
+    said_no_digest: bool,
 }
 
 /// Addresses of a name that are tried, at most.
@@ -60,7 +62,7 @@ const MOST_ADDRESSES: usize = 16;
 impl TcpDialer {
     /// Connects to this address.
     pub fn new(address: SocketAddr) -> Self {
-        Self { name: address.to_string(), addresses: vec![address] }
+        Self { name: address.to_string(), addresses: vec![address], said_no_digest: false }
     }
 
     /// Connects to `HOST:PORT`, with brackets around an IPv6 address.
@@ -117,7 +119,18 @@ impl TcpDialer {
         if addresses.is_empty() {
             return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
         }
-        Ok(Self { name: format!("{host}:{port}"), addresses })
+        Ok(Self { name: format!("{host}:{port}"), addresses, said_no_digest: false })
+    }
+
+    /// Warns, once, if a digest that was asked for is not used.
+    fn note_digests(&mut self, config: &HostConfig, transport: &HostTcp) {
+        let Some(agreed) = transport.negotiated() else { return };
+        let header = config.header_digest && !agreed.header_digest;
+        let data = config.data_digest && !agreed.data_digest;
+        if (header || data) && !self.said_no_digest {
+            tracing::warn!(peer = self.name, header, data, "the target does without digests");
+            self.said_no_digest = true;
+        }
     }
 }
 
@@ -142,6 +155,7 @@ impl Dial for TcpDialer {
             match HostTcp::connect(self.addresses[at], config, patience) {
                 Ok(transport) => {
                     self.addresses.swap(0, at);
+                    self.note_digests(config, &transport);
                     return Ok(Box::new(transport));
                 }
                 Err(error) => {
@@ -210,7 +224,11 @@ mod tests {
             let (stream, _) = listener.accept().unwrap();
             crate::transport::tcp::ControllerTcp::accept(stream, &Default::default(), soon())
         });
-        let mut dialer = TcpDialer { name: "two".to_owned(), addresses: addresses.into() };
+        let mut dialer = TcpDialer {
+            name: "two".to_owned(),
+            addresses: addresses.into(),
+            said_no_digest: false,
+        };
         dialer.dial(&HostConfig::default(), Deadline::after(Duration::from_secs(1))).unwrap();
         target.join().unwrap().unwrap();
         // The one that answered is the first from now on.
