@@ -1,5 +1,7 @@
 //! The fuzz targets' entry points under proptest, so that they also run where there is no fuzzer.
 
+#![allow(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
 use nvmf_fuzz_entry as entry;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
