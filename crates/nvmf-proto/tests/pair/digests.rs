@@ -33,7 +33,7 @@ fn each_combination_of_digests_carries_data_both_ways() {
 fn flip_last_byte_to_controller(pair: &mut Pair, bytes: &[u8]) {
     let at = pair.to_controller.sent + bytes.len() - 1;
     pair.to_controller.fault = Some(Fault::Flip(at, 0x10));
-    pair.inspector.from_host(bytes);
+    pair.inspector.hear_host(bytes);
     pair.to_controller.send(pair.now, bytes, &mut pair.rng);
 }
 
@@ -63,7 +63,7 @@ fn a_wrong_digest_of_h2cdata_fails_the_command_once_all_r2ts_are_done() {
     let slot = pair.target.only_slot();
     pair.target.controller.request_data(slot, 65_536).unwrap();
     let r2ts = pair.target.transmit_all();
-    pair.inspector.from_controller(&r2ts);
+    pair.inspector.hear_controller(&r2ts);
     pair.host.receive(&r2ts);
     let bytes = pair.host.transmit_all();
     flip_last_byte_to_controller(&mut pair, &bytes);
@@ -134,7 +134,7 @@ fn padding_is_in_no_digest() {
     pair.target.receive(&bytes, &mut pair.rng);
     // The watcher would object to padding that is not 0, and so gets the PDU as it was meant.
     bytes[76..128].fill(0);
-    pair.inspector.from_host(&bytes);
+    pair.inspector.hear_host(&bytes);
     pair.run();
     assert!(pair.host.take(cid).unwrap().cqe.status().is_success());
 }

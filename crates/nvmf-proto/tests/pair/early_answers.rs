@@ -29,7 +29,7 @@ fn asked() -> (Pair, u16, u16) {
 fn an_error_while_r2ts_are_outstanding_waits_for_their_data() {
     let (mut pair, cid, slot) = asked();
     let r2ts = pair.target.transmit_all();
-    pair.inspector.from_controller(&r2ts);
+    pair.inspector.hear_controller(&r2ts);
     pair.target.respond(slot, failure());
     assert!(!pair.target.controller.wants_transmit(), "not yet");
     pair.host.receive(&r2ts);

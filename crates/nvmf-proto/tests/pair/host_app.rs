@@ -24,7 +24,6 @@ pub enum Op {
 #[derive(Clone, Debug)]
 pub struct Done {
     pub cid: u16,
-    pub sqe: Sqe,
     pub cqe: Cqe,
     pub violation: Option<Violation>,
     /// The data read.
@@ -32,7 +31,6 @@ pub struct Done {
 }
 
 struct Live {
-    sqe: Sqe,
     transfer: Transfer,
     data: Vec<u8>,
     received: u32,
@@ -115,7 +113,7 @@ impl HostApp {
         data: Vec<u8>,
     ) -> Result<u16, SubmitError> {
         let cid = self.host.submit(sqe, transfer)?;
-        let live = Live { sqe, transfer, data, received: 0 };
+        let live = Live { transfer, data, received: 0 };
         assert!(self.live.insert(cid, live).is_none(), "identifier {cid} given out twice");
         assert_eq!(self.host.queue().outstanding() as usize, self.live.len());
         assert!(self.live.len() as u32 <= self.host.queue().capacity());
@@ -190,7 +188,7 @@ impl HostApp {
         {
             assert_eq!(live.received, length, "command {cid} succeeded early");
         }
-        let done = Done { cid, sqe: live.sqe, cqe, violation, data: live.data.clone() };
+        let done = Done { cid, cqe, violation, data: live.data.clone() };
         self.done.push(done);
         if self.batch.refers_to(cid) {
             // The early end of a write whose data is already encoded: it is still sent.

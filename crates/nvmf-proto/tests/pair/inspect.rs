@@ -93,7 +93,7 @@ impl Inspector {
     }
 
     /// The host sent these bytes.
-    pub fn from_host(&mut self, bytes: &[u8]) {
+    pub fn hear_host(&mut self, bytes: &[u8]) {
         if self.blind {
             return;
         }
@@ -112,7 +112,7 @@ impl Inspector {
     }
 
     /// The controller sent these bytes.
-    pub fn from_controller(&mut self, bytes: &[u8]) {
+    pub fn hear_controller(&mut self, bytes: &[u8]) {
         if self.blind {
             return;
         }

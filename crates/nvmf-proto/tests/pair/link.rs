@@ -97,6 +97,9 @@ impl Stream {
 
     /// The next segment, if it has arrived.
     pub fn receive(&mut self, now: Instant) -> Option<Vec<u8>> {
-        self.segments.pop_front_if(|(at, _)| *at <= now).map(|(_, segment)| segment)
+        if self.next_arrival()? > now {
+            return None;
+        }
+        self.segments.pop_front().map(|(_, segment)| segment)
     }
 }

@@ -130,13 +130,13 @@ impl Pair {
         let mut busy = false;
         let sent = self.host.transmit(&mut self.rng);
         busy |= !sent.is_empty();
-        self.inspector.from_host(&sent);
+        self.inspector.hear_host(&sent);
         self.to_controller.send(self.now, &sent, &mut self.rng);
 
         busy |= self.target.work(&mut self.rng);
         let sent = self.target.transmit(&mut self.rng);
         busy |= !sent.is_empty();
-        self.inspector.from_controller(&sent);
+        self.inspector.hear_controller(&sent);
         self.to_host.send(self.now, &sent, &mut self.rng);
 
         if let Some(segment) = self.to_controller.receive(self.now) {

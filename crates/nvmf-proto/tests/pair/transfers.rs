@@ -90,7 +90,7 @@ fn as_many_r2ts_are_outstanding_as_both_ends_take() {
         pair.target.controller.request_data(slot, 100_000).unwrap();
         let sent = pair.target.transmit_all();
         assert_eq!(sent.len(), 24 * expected, "R2Ts at once");
-        pair.inspector.from_controller(&sent);
+        pair.inspector.hear_controller(&sent);
         pair.host.receive(&sent);
         pair.run();
         assert_eq!(pair.target.jobs[&slot].data, region_data(!0, 100_000));
@@ -164,7 +164,7 @@ fn without_flow_control_the_last_data_carries_success_and_no_response_follows() 
     pair.target.finish(slot, 6_000);
     // The target has no more to say about it.
     let sent = pair.target.transmit_all();
-    pair.inspector.from_controller(&sent);
+    pair.inspector.hear_controller(&sent);
     pair.host.receive(&sent);
     let flags: Vec<u8> = pair.inspector.controller_sent(7).iter().map(|s| s.flags).collect();
     assert_eq!(flags, [0, 4 | 8]);
