@@ -525,7 +525,10 @@ impl Controller {
         if receiving.ends_r2t {
             s.r2ts -= 1;
             self.solicit(slot);
-            if let Some(starved) = self.starved.pop() {
+            // Some of those that wait may need no tag any more.
+            while self.r2ts.has_room()
+                && let Some(starved) = self.starved.pop()
+            {
                 self.solicit(starved);
             }
         }

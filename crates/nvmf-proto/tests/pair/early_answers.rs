@@ -1,7 +1,7 @@
 //! Answers that come before a command's data has.
 
 use nvme_spec::{Cqe, Status};
-use nvmf_proto::tcp::{ControllerConfig, ControllerEvent, DataLocation};
+use nvmf_proto::tcp::{ControllerConfig, ControllerEvent, DataLocation, Established};
 
 use crate::host_app::Op;
 use crate::link::Rng;
@@ -148,6 +148,37 @@ fn an_answer_to_a_command_whose_capsule_is_not_sent_is_a_violation() {
     let answer = response(0, 0, Status::SUCCESS).bytes();
     let violation = Violation::UnknownCommand { kind: 5, cid: 0 };
     assert_eq!(end.give(&answer), Err(violation));
+}
+
+#[test]
+fn a_command_that_waits_for_a_transfer_tag_is_not_forgotten_behind_answered_ones() {
+    let mut end = ControllerEnd::fresh();
+    end.give(&crate::raw::ic_req().bytes()).unwrap();
+    end.give(&capsule(0, 0x5a, 0, &[]).bytes()).unwrap();
+    let size = nvmf_proto::queue::QueueSize::MAX_IO;
+    let established = Established { size, flow_control: false, in_capsule: 0 };
+    let slot = end.slot();
+    end.controller.accept(slot, crate::pair::success(), established);
+    end.sent();
+    // Two R2Ts each for half of all tags, and three commands more.
+    let slots: Vec<u16> = (0..32_771)
+        .map(|cid| {
+            end.events.clear();
+            end.give(&capsule(cid, 0x5a, 16384, &[]).bytes()).unwrap();
+            end.controller.request_data(end.slot(), 16384).unwrap();
+            end.slot()
+        })
+        .collect();
+    assert_eq!(end.sent().len(), 65536 * 24);
+    for slot in &slots[32_769..] {
+        end.controller.respond(*slot, failure());
+    }
+    assert_eq!(end.sent().len(), 2 * 24);
+    end.give(&data(6, 0, 0, 0, 4096, &[0; 4096]).bytes()).unwrap();
+    end.give(&data(6, 0, 0, 4096, 4096, &[0; 4096]).flags(4).bytes()).unwrap();
+    let r2t = end.sent();
+    assert_eq!(r2t.len(), 24);
+    assert_eq!(r2t[8..12], [0, 0x80, 0, 0], "command 32768 gets tag 0");
 }
 
 #[test]

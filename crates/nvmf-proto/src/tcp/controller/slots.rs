@@ -89,6 +89,11 @@ impl R2ts {
         self.0.insert(R2t { slot, cid, start, next: start, end })
     }
 
+    /// Whether a tag is free.
+    pub(super) fn has_room(&self) -> bool {
+        !self.0.free.is_empty() || u16::try_from(self.0.entries.len()).is_ok()
+    }
+
     pub(super) fn get(&mut self, ttag: u16) -> Option<&mut R2t> {
         self.0.entries.get_mut(usize::from(ttag))?.as_mut()
     }
