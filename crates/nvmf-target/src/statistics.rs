@@ -77,6 +77,20 @@ impl Snapshot {
     }
 }
 
+impl Books {
+    /// Adds up the queues that have ended: they let go of their counters, which are final.
+    fn retire(&mut self) {
+        let retired = &mut self.retired;
+        self.live.retain(|counters| {
+            let ended = Arc::strong_count(counters) == 1;
+            if ended {
+                retired.add(counters.snapshot());
+            }
+            !ended
+        });
+    }
+}
+
 /// The counters of a subsystem: those of its queues that are, and of those that were.
 #[derive(Debug, Default)]
 pub(crate) struct Statistics {
@@ -93,22 +107,16 @@ impl Statistics {
     /// Opens the counters of a queue, which are kept in the sums for good.
     pub(crate) fn open(&self) -> Arc<Counters> {
         let counters = Arc::new(Counters::default());
-        self.lock().live.push(Arc::clone(&counters));
+        let mut books = self.lock();
+        books.retire();
+        books.live.push(Arc::clone(&counters));
         counters
     }
 
     /// The sums over all queues there ever were.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut books = self.lock();
-        // A queue that let go of its counters has ended: what it counted is final.
-        let Books { live, retired } = &mut *books;
-        live.retain(|counters| {
-            let ended = Arc::strong_count(counters) == 1;
-            if ended {
-                retired.add(counters.snapshot());
-            }
-            !ended
-        });
+        books.retire();
         let mut sum = books.retired;
         books.live.iter().for_each(|counters| sum.add(counters.snapshot()));
         sum
@@ -140,5 +148,15 @@ mod tests {
         assert_eq!(statistics.snapshot(), sum);
         assert_eq!(statistics.snapshot(), sum, "counted once");
         assert!(statistics.lock().live.is_empty());
+    }
+
+    #[test]
+    fn queues_that_come_and_go_leave_no_memory_behind() {
+        let statistics = Statistics::default();
+        for _ in 0..100 {
+            statistics.open().read(1);
+        }
+        assert_eq!(statistics.lock().live.len(), 1);
+        assert_eq!(statistics.snapshot().reads, 100);
     }
 }

@@ -159,7 +159,7 @@ fn a_reset_drops_the_io_queues_and_keeps_the_admin_queue() {
         let event = host.admin().submit(event_request, Data::None).unwrap();
         host.property_set(offset::CC, 0x46_0000).unwrap();
         assert_eq!(Csts(u32::try_from(host.property_get(offset::CSTS).unwrap()).unwrap()).rdy(), 0);
-        assert_eq!(target.handle.connections(), 1, "when the reset is answered, they are gone");
+        target.wait_for_connections(1);
         let aborted = host.admin().wait(event, soon()).unwrap();
         assert!(aborted.status().same_code(Status::ABORT_REQUESTED));
         assert!(read(&mut queues[0], 1, 0, 4096, 4096).is_err());

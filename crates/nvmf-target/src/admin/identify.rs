@@ -79,10 +79,6 @@ impl Controller {
 
     fn identify_controller(&self) -> IdentifyController {
         let subsystem = self.association.subsystem();
-        let max_commands = match self.role {
-            Role::Io => limits::IO_ENTRIES,
-            Role::Discovery { .. } => limits::ADMIN_ENTRIES,
-        };
         let identity = ControllerIdentity {
             cntlid: self.association.cntlid(),
             version: limits::VERSION,
@@ -90,7 +86,7 @@ impl Controller {
             serial: subsystem.serial(),
             model: limits::MODEL,
             firmware: limits::FIRMWARE,
-            max_commands,
+            max_commands: limits::IO_ENTRIES,
             keep_alive_granularity: limits::KEEP_ALIVE_GRANULARITY,
             async_events: limits::ASYNC_EVENTS,
         };

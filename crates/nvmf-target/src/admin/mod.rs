@@ -12,7 +12,6 @@ use std::time::Instant;
 use nvme_spec::{Cqe, Nqn, Sqe, Status, opcode};
 use nvmf::controller::identify::capabilities;
 use nvmf_proto::keep_alive::Watch;
-use nvmf_proto::queue::QueueSize;
 use nvmf_proto::registers::{Change, Registers};
 
 use crate::association::Association;
@@ -74,7 +73,7 @@ fn answer(dw0: u32) -> Outcome {
 impl Controller {
     /// A controller for the host that connected with this Keep Alive Timeout.
     pub(crate) fn io(association: Arc<Association>, kato_ms: u32, now: Instant) -> Self {
-        Self::new(association, Role::Io, limits::IO_ENTRIES, kato_ms, now)
+        Self::new(association, Role::Io, kato_ms, now)
     }
 
     /// A discovery controller that tells of `page`.
@@ -85,17 +84,12 @@ impl Controller {
         now: Instant,
     ) -> Self {
         let kato_ms = if kato_ms == 0 { limits::DISCOVERY_KATO_MS } else { kato_ms };
-        Self::new(association, Role::Discovery { page }, QueueSize::MIN, kato_ms, now)
+        Self::new(association, Role::Discovery { page }, kato_ms, now)
     }
 
-    fn new(
-        association: Arc<Association>,
-        role: Role,
-        entries: QueueSize,
-        kato_ms: u32,
-        now: Instant,
-    ) -> Self {
-        let cap = capabilities(entries, limits::READY_TIMEOUT);
+    fn new(association: Arc<Association>, role: Role, kato_ms: u32, now: Instant) -> Self {
+        // Linux warns where this is less than its queues have, even if it will not have any.
+        let cap = capabilities(limits::IO_ENTRIES, limits::READY_TIMEOUT);
         Self {
             association,
             role,

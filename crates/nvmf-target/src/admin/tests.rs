@@ -360,15 +360,9 @@ mod features_commands {
             (fid::POWER_MANAGEMENT, 0x40, 0),
             (fid::TEMPERATURE_THRESHOLD, 333, 0xffff),
             (fid::ERROR_RECOVERY, 5, 0),
-            (fid::VOLATILE_WRITE_CACHE, 0, 1),
             (fid::WRITE_ATOMICITY, 1, 0),
             (fid::ASYNC_EVENT_CONFIG, 0x100, 0),
         ] {
-            if fid == fid::VOLATILE_WRITE_CACHE
-                && !c.association().subsystem().volatile_write_cache()
-            {
-                continue;
-            }
             assert_eq!(dw0(&mut c, &get_feature(fid, 0, 0)), default, "{fid:#x}");
             assert_eq!(dw0(&mut c, &set_feature(fid, value)), 0);
             assert_eq!(dw0(&mut c, &get_feature(fid, 0, 0)), value, "{fid:#x}");
@@ -376,6 +370,37 @@ mod features_commands {
             assert_eq!(dw0(&mut c, &get_feature(fid, 2, 0)), default, "{fid:#x}");
             assert_eq!(dw0(&mut c, &get_feature(fid, 3, 0)), 0b100, "{fid:#x}");
         }
+    }
+
+    #[test]
+    fn a_write_cache_that_is_there_can_be_switched_off() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        let spec = format!("file:{}", file.path().display()).parse().unwrap();
+        let nqn = crate::testing::nqn(crate::testing::NQN);
+        let builder = crate::subsystem::Subsystem::builder(nqn).open(&spec).unwrap();
+        let mut c = Controller::io(association(&builder.build().unwrap()), 0, Instant::now());
+        assert_eq!(set_cc(&mut c, Cc::ENABLE), success());
+        let get = get_feature(fid::VOLATILE_WRITE_CACHE, 0, 0);
+        assert_eq!(dw0(&mut c, &get), 1);
+        let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);
+        assert_eq!(IdentifyController::ref_from_bytes(&bytes).unwrap().vwc, 0b111);
+        assert_eq!(dw0(&mut c, &set_feature(fid::VOLATILE_WRITE_CACHE, 0)), 0);
+        assert_eq!(dw0(&mut c, &get), 0);
+        assert!(!c.association().write_cache());
+        assert_eq!(dw0(&mut c, &get_feature(fid::VOLATILE_WRITE_CACHE, 1, 0)), 1);
+        assert_eq!(dw0(&mut c, &set_feature(fid::VOLATILE_WRITE_CACHE, 1)), 0);
+        assert!(c.association().write_cache());
+    }
+
+    #[test]
+    fn without_a_write_cache_there_is_no_such_feature() {
+        let mut c = enabled();
+        let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);
+        let vwc = IdentifyController::ref_from_bytes(&bytes).unwrap().vwc;
+        assert_eq!(vwc, IdentifyController::VWC_FLUSH_ALL);
+        refused(&mut c, &get_feature(fid::VOLATILE_WRITE_CACHE, 0, 0), 0, Status::INVALID_FIELD);
+        refused(&mut c, &set_feature(fid::VOLATILE_WRITE_CACHE, 0), 0, Status::INVALID_FIELD);
     }
 
     #[test]
@@ -556,6 +581,7 @@ mod discovery_controller {
         let id = IdentifyController::ref_from_bytes(&bytes).unwrap();
         assert_eq!(id.cntrltype, controller_type::DISCOVERY);
         assert!(id.subsystem_nqn().unwrap().is_discovery());
+        assert!(id.maxcmd.get() >= 128, "what Linux warns about");
         for cns in [cns::NAMESPACE, cns::ACTIVE_NAMESPACES, cns::CSI_CONTROLLER] {
             refused(&mut c, &identify(cns, 0), 4096, Status::INVALID_FIELD);
         }

@@ -22,7 +22,8 @@ use super::SerialNumber;
 /// CAP of a controller with I/O queues of up to `entries`, which becomes ready within `ready` of
 /// being enabled (rounded up to 500 ms, at most 127.5 s).
 ///
-/// A discovery controller, which has no I/O queues, gives [`QueueSize::MIN`].
+/// A discovery controller, which has no I/O queues, better gives the same: Linux compares the
+/// number with the queues that it would have, and warns.
 pub fn capabilities(entries: QueueSize, ready: Duration) -> Cap {
     let to = u8::try_from(ready.as_millis().div_ceil(500)).unwrap_or(u8::MAX);
     Cap(0).with_mqes(entries.zero_based()).with_cqr(1).with_to(to).with_css(Cap::CSS_NVM)
