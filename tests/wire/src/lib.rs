@@ -13,7 +13,6 @@
 )]
 
 pub mod check;
-
 pub mod exceptions;
 pub mod pcap;
 pub mod recording;
