@@ -55,6 +55,7 @@ entries! {
     ana_log: 600 bytes, 4000 cases;
     log_pages: 4096 bytes, 1000 cases;
     get_log_page: 80 bytes, 4000 cases;
+    print: 4200 bytes, 1000 cases;
     connect: 1200 bytes, 4000 cases;
     pdu_decoder_host: 600 bytes, 4000 cases;
     pdu_decoder_controller: 600 bytes, 4000 cases;

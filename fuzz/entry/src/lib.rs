@@ -9,11 +9,13 @@ mod bytes;
 mod connect;
 mod connection;
 mod decoder;
+mod print;
 mod spec;
 
 pub use connect::connect;
 pub use connection::{controller_connection, host_connection};
 pub use decoder::{pdu_decoder_controller, pdu_decoder_host};
+pub use print::print;
 pub use spec::{
     ana_log, discovery_log, get_log_page, identify, identify_descriptors, log_pages, nqn,
 };
@@ -27,6 +29,7 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("ana_log", ana_log),
     ("log_pages", log_pages),
     ("get_log_page", get_log_page),
+    ("print", print),
     ("connect", connect),
     ("pdu_decoder_host", pdu_decoder_host),
     ("pdu_decoder_controller", pdu_decoder_controller),

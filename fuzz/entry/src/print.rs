@@ -1,0 +1,65 @@
+//! The printers, for whatever bytes a peer sends.
+
+use nvme_spec::fabrics::ConnectData;
+use nvme_spec::identify::{
+    ActiveNamespaceList, CommandSetList, ControllerList, IdentifyController, IdentifyControllerNvm,
+    IdentifyNamespace, IdentifyNamespaceNvm, IndependentNamespace,
+};
+use nvme_spec::print::{
+    AdminCommand, DescriptorFields, Fields, IoCommand, Json, Line, LogPageFields, PduFields, Table,
+};
+use nvme_spec::{Cqe, Sqe};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use crate::bytes::Bytes;
+
+/// A structure, printed as a line, as a table and as JSON: nothing that steers a terminal or
+/// breaks a line comes out, and the JSON is JSON.
+pub fn print(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let choice = bytes.u8();
+    let page = bytes.0;
+    match choice % 16 {
+        0 => whole::<IdentifyController>(page),
+        1 => whole::<IdentifyNamespace>(page),
+        2 => whole::<IndependentNamespace>(page),
+        3 => whole::<IdentifyNamespaceNvm>(page),
+        4 => whole::<IdentifyControllerNvm>(page),
+        5 => whole::<ActiveNamespaceList>(page),
+        6 => whole::<ControllerList>(page),
+        7 => whole::<CommandSetList>(page),
+        8 => show(&DescriptorFields(page)),
+        9 => whole::<ConnectData>(page),
+        10 => whole::<Cqe>(page),
+        11 | 12 => {
+            let sqe = Sqe::read_from_bytes(&Bytes(page).array::<64>()).unwrap();
+            show(&sqe);
+            show(&AdminCommand(&sqe));
+            show(&IoCommand(&sqe));
+        }
+        13 => show(&PduFields(page)),
+        _ => {
+            let lid = bytes.u8();
+            show(&LogPageFields { lid, page: bytes.0 });
+        }
+    }
+}
+
+/// The input as the beginning of a structure that is otherwise 0.
+fn whole<T: Fields + FromBytes + KnownLayout + Immutable>(data: &[u8]) {
+    let mut bytes = vec![0; size_of::<T>()];
+    let len = data.len().min(bytes.len());
+    bytes[..len].copy_from_slice(&data[..len]);
+    show(&T::read_from_bytes(&bytes).unwrap());
+}
+
+fn show(fields: &impl Fields) {
+    let line = Line(fields).to_string();
+    assert!(!line.chars().any(char::is_control), "{line:?}");
+    let table = Table(fields).to_string();
+    assert!(!table.chars().any(|c| c.is_control() && c != '\n'), "{table:?}");
+    for json in [Json(fields).to_string(), format!("{:#}", Json(fields))] {
+        let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert!(value.is_object());
+    }
+}
