@@ -84,10 +84,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A directory, socket, pipe or character device.
-    #[error(
-        "cannot serve {}: it is {what}; give a regular file or a block device",
-        Shown(path)
-    )]
+    #[error("cannot serve {}: it is {what}; give a regular file or a block device", Shown(path))]
     NotBlocks {
         /// The path asked for.
         path: PathBuf,
@@ -192,11 +189,7 @@ fn purpose(read_only: bool) -> &'static str {
 }
 
 fn denied_hint(read_only: bool) -> &'static str {
-    if read_only {
-        ""
-    } else {
-        "; to serve it read-only, add `,ro`"
-    }
+    if read_only { "" } else { "; to serve it read-only, add `,ro`" }
 }
 
 fn empty_hint(path: &Path, device: bool) -> String {
@@ -217,11 +210,7 @@ fn ragged_hint(path: &Path, bytes: u64, block_size: u32, device: bool) -> String
 }
 
 fn device_hint(device_block_size: u32) -> &'static str {
-    if device_block_size == 4096 {
-        "; try bs=4096"
-    } else {
-        ""
-    }
+    if device_block_size == 4096 { "; try bs=4096" } else { "" }
 }
 
 #[cfg(test)]
@@ -246,22 +235,13 @@ mod tests {
         assert!(message("/srv/my disk").contains("-s 1G '/srv/my disk'`"));
         assert!(message("").contains("open ''"));
         assert!(!message("/srv/new\nline").contains('\n'));
-        assert!(
-            message("/srv/a,rw").contains(",ro"),
-            "a misspelt option is explained"
-        );
+        assert!(message("/srv/a,rw").contains(",ro"), "a misspelt option is explained");
     }
 
     #[test]
     fn a_ragged_size_comes_with_the_way_out() {
         let message = |bytes, block_size, device| {
-            OpenError::Ragged {
-                path: "d".into(),
-                bytes,
-                block_size,
-                device,
-            }
-            .to_string()
+            OpenError::Ragged { path: "d".into(), bytes, block_size, device }.to_string()
         };
         assert!(message(4608, 4096, false).ends_with("try bs=512, or `truncate -s 8192 d`"));
         assert!(message(1000, 512, false).ends_with("try `truncate -s 1024 d`"));

@@ -89,32 +89,19 @@ impl Fault {
     #[must_use]
     pub fn on(operation: Operation) -> Self {
         let (range, failure) = (None, None);
-        Self {
-            operation,
-            range,
-            skip: 0,
-            times: u64::MAX,
-            failure,
-            delay: Duration::ZERO,
-        }
+        Self { operation, range, skip: 0, times: u64::MAX, failure, delay: Duration::ZERO }
     }
 
     /// Only when the operation touches a byte of this range. A flush touches none.
     #[must_use]
     pub fn within(self, bytes: Range<u64>) -> Self {
-        Self {
-            range: Some(bytes),
-            ..self
-        }
+        Self { range: Some(bytes), ..self }
     }
 
     /// Only after this many operations that it would have applied to.
     #[must_use]
     pub fn after(self, operations: u64) -> Self {
-        Self {
-            skip: operations,
-            ..self
-        }
+        Self { skip: operations, ..self }
     }
 
     /// Only this many times, then never again.
@@ -126,10 +113,7 @@ impl Fault {
     /// The operation fails.
     #[must_use]
     pub fn failing(self, failure: Failure) -> Self {
-        Self {
-            failure: Some(failure),
-            ..self
-        }
+        Self { failure: Some(failure), ..self }
     }
 
     /// The operation takes this much longer; other threads are not held up.
@@ -161,10 +145,7 @@ impl Fault {
 impl<B: Backend> Faulty<B> {
     /// A backend without any faults yet.
     pub fn new(inner: B) -> Self {
-        Self {
-            inner,
-            state: Mutex::default(),
-        }
+        Self { inner, state: Mutex::default() }
     }
 
     /// Adds a fault; may be called while other threads use the backend.
@@ -271,11 +252,7 @@ mod tests {
     }
 
     fn write(disk: &impl Backend, block: u64, byte: u8) -> Result<(), Error> {
-        disk.write(
-            block * 512,
-            &[IoSlice::new(&[byte; 512])],
-            Durability::Cached,
-        )
+        disk.write(block * 512, &[IoSlice::new(&[byte; 512])], Durability::Cached)
     }
 
     fn read(disk: &impl Backend, block: u64) -> Result<u8, Error> {
@@ -291,10 +268,7 @@ mod tests {
         assert_eq!(read(&disk, 3).unwrap(), 7);
         assert_eq!(disk.geometry(), disk.inner().geometry());
         assert_eq!(disk.location(), "mem:1");
-        assert!(
-            disk.write(1, &[IoSlice::new(&[0; 512])], Durability::Cached)
-                .is_err()
-        );
+        assert!(disk.write(1, &[IoSlice::new(&[0; 512])], Durability::Cached).is_err());
     }
 
     #[test]
@@ -329,11 +303,7 @@ mod tests {
                     Operation::WriteZeroes => disk.write_zeroes(0, 512, Zero::default()),
                     Operation::Deallocate => disk.deallocate(0, 512),
                 };
-                assert_eq!(
-                    result.is_err(),
-                    operation == failing,
-                    "{operation:?} of {failing:?}"
-                );
+                assert_eq!(result.is_err(), operation == failing, "{operation:?} of {failing:?}");
                 assert_eq!(disk.count(operation), 1);
             }
         }
@@ -342,40 +312,20 @@ mod tests {
     #[test]
     fn only_the_chosen_range_fails() {
         let disk = disk();
-        disk.inject(
-            Fault::on(Operation::Read)
-                .within(1024..1025)
-                .failing(Failure::Io),
-        );
-        let bad: Vec<u64> = (0..8)
-            .filter(|block| read(&disk, *block).is_err())
-            .collect();
+        disk.inject(Fault::on(Operation::Read).within(1024..1025).failing(Failure::Io));
+        let bad: Vec<u64> = (0..8).filter(|block| read(&disk, *block).is_err()).collect();
         assert_eq!(bad, [2]);
         let mut two = [0; 1024];
-        assert!(
-            disk.read(512, &mut [IoSliceMut::new(&mut two)]).is_err(),
-            "it ends in the range"
-        );
-        assert!(
-            disk.read(0, &mut [IoSliceMut::new(&mut two)]).is_ok(),
-            "it ends before"
-        );
+        assert!(disk.read(512, &mut [IoSliceMut::new(&mut two)]).is_err(), "it ends in the range");
+        assert!(disk.read(0, &mut [IoSliceMut::new(&mut two)]).is_ok(), "it ends before");
     }
 
     #[test]
     fn only_the_chosen_calls_fail() {
         let disk = disk();
-        disk.inject(
-            Fault::on(Operation::Flush)
-                .after(2)
-                .times(3)
-                .failing(Failure::WritesLost),
-        );
+        disk.inject(Fault::on(Operation::Flush).after(2).times(3).failing(Failure::WritesLost));
         let failed: Vec<bool> = (0..8).map(|_| disk.flush().is_err()).collect();
-        assert_eq!(
-            failed,
-            [false, false, true, true, true, false, false, false]
-        );
+        assert_eq!(failed, [false, false, true, true, true, false, false, false]);
     }
 
     #[test]

@@ -109,9 +109,8 @@ impl File {
         error: io::Error,
     ) -> Result<(), Error> {
         let broken = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
-        let again = transfer::write_all(from, offset, |from, at| {
-            transfer::write(&self.file, from, at)
-        });
+        let again =
+            transfer::write_all(from, offset, |from, at| transfer::write(&self.file, from, at));
         let same = again.is_err_and(|again| again.raw_os_error() == error.raw_os_error());
         if broken || !same {
             self.writes_lost.store(true, Ordering::Release);
@@ -120,9 +119,7 @@ impl File {
     }
 
     fn write_cached(&self, offset: u64, from: &[IoSlice<'_>]) -> Result<(), Error> {
-        Ok(transfer::write_all(from, offset, |from, at| {
-            transfer::write(&self.file, from, at)
-        })?)
+        Ok(transfer::write_all(from, offset, |from, at| transfer::write(&self.file, from, at))?)
     }
 
     fn sync(&self) -> Result<(), Error> {
@@ -200,9 +197,7 @@ enum Hole {
 fn refused(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let known = [Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS];
-    known
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    known.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl Backend for File {
@@ -211,11 +206,8 @@ impl Backend for File {
     }
 
     fn read(&self, offset: u64, into: &mut [IoSliceMut<'_>]) -> Result<(), Error> {
-        self.geometry
-            .check_range(offset, vectored::length_mut(into))?;
-        Ok(transfer::read_all(into, offset, |into, at| {
-            transfer::read(&self.file, into, at)
-        })?)
+        self.geometry.check_range(offset, vectored::length_mut(into))?;
+        Ok(transfer::read_all(into, offset, |into, at| transfer::read(&self.file, into, at))?)
     }
 
     fn write(

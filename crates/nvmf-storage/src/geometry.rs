@@ -83,11 +83,7 @@ impl Geometry {
         if blocks > Self::MAX_BYTES >> block_size.shift {
             return Err(GeometryError::TooLarge);
         }
-        Ok(Self {
-            block_size,
-            blocks,
-            read_only: false,
-        })
+        Ok(Self { block_size, blocks, read_only: false })
     }
 
     /// As many blocks of `block_size` as make `bytes` bytes, writable.
@@ -97,10 +93,7 @@ impl Geometry {
     /// As [`Geometry::new`], and [`GeometryError::Ragged`] if `bytes` is not whole blocks.
     pub const fn from_bytes(block_size: BlockSize, bytes: u64) -> Result<Self, GeometryError> {
         if !bytes.is_multiple_of(block_size.bytes() as u64) {
-            return Err(GeometryError::Ragged {
-                bytes,
-                block_size: block_size.bytes(),
-            });
+            return Err(GeometryError::Ragged { bytes, block_size: block_size.bytes() });
         }
         Self::new(block_size, bytes >> block_size.shift)
     }
@@ -161,10 +154,7 @@ impl Geometry {
                 capacity: self.bytes(),
             });
         }
-        Ok((
-            first << self.block_size.shift,
-            count << self.block_size.shift,
-        ))
+        Ok((first << self.block_size.shift, count << self.block_size.shift))
     }
 
     /// Checks that `length` bytes from byte `offset` on are whole blocks of this backend.
@@ -175,19 +165,11 @@ impl Geometry {
     pub const fn check_range(&self, offset: u64, length: u64) -> Result<(), Error> {
         let size = self.block_size.bytes();
         if !offset.is_multiple_of(size as u64) || !length.is_multiple_of(size as u64) {
-            return Err(Error::Unaligned {
-                offset,
-                length,
-                block_size: size,
-            });
+            return Err(Error::Unaligned { offset, length, block_size: size });
         }
         match offset.checked_add(length) {
             Some(end) if end <= self.bytes() => Ok(()),
-            _ => Err(Error::OutOfRange {
-                offset,
-                length,
-                capacity: self.bytes(),
-            }),
+            _ => Err(Error::OutOfRange { offset, length, capacity: self.bytes() }),
         }
     }
 
@@ -250,24 +232,12 @@ mod tests {
     fn a_geometry_has_at_least_one_block_and_at_most_the_largest_offset() {
         assert_eq!(Geometry::new(BlockSize::B512, 0), Err(GeometryError::Empty));
         let most = Geometry::MAX_BYTES >> 9;
-        assert_eq!(
-            Geometry::new(BlockSize::B512, most).unwrap().bytes(),
-            most << 9
-        );
-        assert_eq!(
-            Geometry::new(BlockSize::B512, most + 1),
-            Err(GeometryError::TooLarge)
-        );
-        assert_eq!(
-            Geometry::new(BlockSize::B4096, u64::MAX),
-            Err(GeometryError::TooLarge)
-        );
+        assert_eq!(Geometry::new(BlockSize::B512, most).unwrap().bytes(), most << 9);
+        assert_eq!(Geometry::new(BlockSize::B512, most + 1), Err(GeometryError::TooLarge));
+        assert_eq!(Geometry::new(BlockSize::B4096, u64::MAX), Err(GeometryError::TooLarge));
         assert_eq!(
             Geometry::from_bytes(BlockSize::B4096, 4608),
-            Err(GeometryError::Ragged {
-                bytes: 4608,
-                block_size: 4096
-            })
+            Err(GeometryError::Ragged { bytes: 4608, block_size: 4096 })
         );
     }
 
@@ -284,24 +254,15 @@ mod tests {
             );
         }
         let top = u64::MAX - 511;
-        assert!(matches!(
-            g.check_range(top, 512),
-            Err(Error::OutOfRange { .. })
-        ));
-        assert!(matches!(
-            g.check_range(512, top),
-            Err(Error::OutOfRange { .. })
-        ));
+        assert!(matches!(g.check_range(top, 512), Err(Error::OutOfRange { .. })));
+        assert!(matches!(g.check_range(512, top), Err(Error::OutOfRange { .. })));
     }
 
     #[test]
     fn parts_of_blocks_are_unaligned() {
         for (offset, length) in [(1, 512), (0, 511), (256, 256), (u64::MAX, u64::MAX)] {
             assert!(
-                matches!(
-                    eight().check_range(offset, length),
-                    Err(Error::Unaligned { .. })
-                ),
+                matches!(eight().check_range(offset, length), Err(Error::Unaligned { .. })),
                 "{offset}+{length}"
             );
         }
@@ -312,13 +273,7 @@ mod tests {
         let g = eight();
         assert_eq!(g.byte_range(6, 2).unwrap(), (3072, 1024));
         assert_eq!(g.byte_range(8, 0).unwrap(), (4096, 0));
-        for (first, count) in [
-            (7, 2),
-            (8, 1),
-            (u64::MAX, 1),
-            (1, u64::MAX),
-            (1 << 63, 1 << 63),
-        ] {
+        for (first, count) in [(7, 2), (8, 1), (u64::MAX, 1), (1, u64::MAX), (1 << 63, 1 << 63)] {
             assert!(
                 matches!(g.byte_range(first, count), Err(Error::OutOfRange { .. })),
                 "{first}+{count}"

@@ -55,17 +55,12 @@ impl Memory {
     pub fn new(geometry: Geometry) -> Result<Self, OpenError> {
         let bytes = geometry.bytes();
         if bytes > Self::MAX_BYTES {
-            return Err(OpenError::TooLargeForMemory {
-                bytes,
-                limit: Self::MAX_BYTES,
-            });
+            return Err(OpenError::TooLargeForMemory { bytes, limit: Self::MAX_BYTES });
         }
         Ok(Self {
             geometry,
             number: 1,
-            tables: (0..bytes.div_ceil(CHUNK * TABLE as u64))
-                .map(|_| OnceLock::new())
-                .collect(),
+            tables: (0..bytes.div_ceil(CHUNK * TABLE as u64)).map(|_| OnceLock::new()).collect(),
             allocated: AtomicU64::new(0),
         })
     }
@@ -92,9 +87,7 @@ impl Memory {
             && let Some(table) = self.tables.get(piece.table)
         {
             let mut chunks: Vec<Chunk> = Vec::new();
-            chunks
-                .try_reserve_exact(TABLE)
-                .map_err(|_| Error::NoSpace)?;
+            chunks.try_reserve_exact(TABLE).map_err(|_| Error::NoSpace)?;
             chunks.resize_with(TABLE, Chunk::default);
             // If another thread was faster, its table is as good.
             let _ = table.set(chunks.into_boxed_slice());
@@ -202,9 +195,7 @@ impl fmt::Debug for Memory {
 
 fn zeroed_chunk() -> Result<Box<[u8]>, Error> {
     let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(CHUNK_BYTES)
-        .map_err(|_| Error::NoSpace)?;
+    bytes.try_reserve_exact(CHUNK_BYTES).map_err(|_| Error::NoSpace)?;
     bytes.resize(CHUNK_BYTES, 0);
     Ok(bytes.into_boxed_slice())
 }

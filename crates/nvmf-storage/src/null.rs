@@ -24,10 +24,7 @@ impl Null {
     /// A null device of this size; its location is `null:1`.
     #[must_use]
     pub fn new(geometry: Geometry) -> Self {
-        Self {
-            geometry,
-            number: 1,
-        }
+        Self { geometry, number: 1 }
     }
 
     /// The same with the location `null:number`.
@@ -43,8 +40,7 @@ impl Backend for Null {
     }
 
     fn read(&self, offset: u64, into: &mut [IoSliceMut<'_>]) -> Result<(), Error> {
-        self.geometry
-            .check_range(offset, vectored::length_mut(into))?;
+        self.geometry.check_range(offset, vectored::length_mut(into))?;
         into.iter_mut().for_each(|slice| slice.fill(0));
         Ok(())
     }
@@ -82,17 +78,10 @@ mod tests {
 
     #[test]
     fn a_read_only_null_refuses_every_change() {
-        let null = Null::new(
-            Geometry::new(BlockSize::B512, 8)
-                .unwrap()
-                .with_read_only(true),
-        );
+        let null = Null::new(Geometry::new(BlockSize::B512, 8).unwrap().with_read_only(true));
         let write = null.write(0, &[IoSlice::new(&[1; 512])], Durability::Cached);
         assert!(matches!(write, Err(Error::ReadOnly)));
-        assert!(matches!(
-            null.write_zeroes(0, 512, Zero::default()),
-            Err(Error::ReadOnly)
-        ));
+        assert!(matches!(null.write_zeroes(0, 512, Zero::default()), Err(Error::ReadOnly)));
         assert!(matches!(null.deallocate(0, 512), Err(Error::ReadOnly)));
         null.flush().unwrap();
     }

@@ -21,9 +21,7 @@ use crate::Geometry;
 /// [`SizeError`], which quotes the text.
 pub fn parse_size(text: &str) -> Result<u64, SizeError> {
     let malformed = || SizeError::Malformed { text: text.into() };
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let shift = unit_shift(unit).ok_or_else(malformed)?;
 
@@ -151,10 +149,7 @@ mod tests {
         assert_eq!(parse_size("1.0"), Ok(1));
         assert_eq!(parse_size("2.50M"), Ok(5 << 19));
         for text in ["1.5", "0.3K", "1.0001K", "1.000000000000000000000000001T"] {
-            assert!(
-                matches!(parse_size(text), Err(SizeError::Malformed { .. })),
-                "{text}"
-            );
+            assert!(matches!(parse_size(text), Err(SizeError::Malformed { .. })), "{text}");
         }
     }
 
@@ -173,16 +168,10 @@ mod tests {
     #[test]
     fn sizes_past_the_largest_offset_are_too_large() {
         assert_eq!(parse_size("9223372036854775807"), Ok(Geometry::MAX_BYTES));
-        for text in [
-            "9223372036854775808",
-            "8192P",
-            "18446744073709551616",
-            "99999999999999999999999P",
-        ] {
-            assert_eq!(
-                parse_size(text),
-                Err(SizeError::TooLarge { text: text.into() })
-            );
+        for text in
+            ["9223372036854775808", "8192P", "18446744073709551616", "99999999999999999999999P"]
+        {
+            assert_eq!(parse_size(text), Err(SizeError::TooLarge { text: text.into() }));
         }
     }
 

@@ -78,11 +78,7 @@ impl NamespaceSpec {
     /// A spec with the default block size of 4096 bytes and no UUID.
     #[must_use]
     pub fn new(source: Source) -> Self {
-        Self {
-            source,
-            block_size: BlockSize::default(),
-            uuid: None,
-        }
+        Self { source, block_size: BlockSize::default(), uuid: None }
     }
 
     /// Opens what the spec says. The location of memory and null is `mem:1` and `null:1`.
@@ -118,10 +114,7 @@ impl FromStr for NamespaceSpec {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        parse(text).map_err(|problem| SpecError {
-            spec: text.into(),
-            problem,
-        })
+        parse(text).map_err(|problem| SpecError { spec: text.into(), problem })
     }
 }
 
@@ -145,16 +138,9 @@ fn parse(text: &str) -> Result<NamespaceSpec, Problem> {
         Kind::Null => Source::Null { bytes: bytes()? },
         Kind::File if place.is_empty() => return Err(Problem::NoPath),
         Kind::File if place.contains('\0') => return Err(Problem::NulInPath),
-        Kind::File => Source::File {
-            path: place.into(),
-            read_only: options.read_only,
-        },
+        Kind::File => Source::File { path: place.into(), read_only: options.read_only },
     };
-    Ok(NamespaceSpec {
-        source,
-        block_size,
-        uuid: options.uuid,
-    })
+    Ok(NamespaceSpec { source, block_size, uuid: options.uuid })
 }
 
 /// The word before the colon.
@@ -187,9 +173,7 @@ fn parse_options(kind: Kind, text: &str) -> Result<(&str, Options), Problem> {
     let mut options = Options::default();
     let mut place = text;
     while let Some((before, option)) = place.rsplit_once(',') {
-        let again = || Problem::Repeated {
-            option: option.into(),
-        };
+        let again = || Problem::Repeated { option: option.into() };
         if let Some(size) = option.strip_prefix("bs=") {
             let size = parse_size(size)?;
             let size = BlockSize::new(u32::try_from(size).unwrap_or(u32::MAX))?;
@@ -210,10 +194,7 @@ fn parse_options(kind: Kind, text: &str) -> Result<(&str, Options), Problem> {
             // A path with a comma.
             break;
         } else {
-            return Err(Problem::UnknownOption {
-                option: option.into(),
-                kind,
-            });
+            return Err(Problem::UnknownOption { option: option.into(), kind });
         }
         place = before;
     }
@@ -236,11 +217,7 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     };
     let mut uuid = [0; 16];
     for (byte, pair) in uuid.iter_mut().zip(digits.chunks_exact(2)) {
-        let nibble = |digit: u8| {
-            char::from(digit)
-                .to_digit(16)
-                .and_then(|n| u8::try_from(n).ok())
-        };
+        let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok());
         *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
     }
     (uuid != [0; 16]).then_some(uuid)
@@ -256,20 +233,13 @@ impl fmt::Display for NamespaceSpec {
         if self.block_size != BlockSize::default() {
             write!(f, ",bs={}", self.block_size.bytes())?;
         }
-        if let Source::File {
-            read_only: true, ..
-        } = self.source
-        {
+        if let Source::File { read_only: true, .. } = self.source {
             f.write_str(",ro")?;
         }
         if let Some(uuid) = self.uuid {
             f.write_str(",uuid=")?;
             for (at, byte) in uuid.iter().enumerate() {
-                let hyphen = if matches!(at, 4 | 6 | 8 | 10) {
-                    "-"
-                } else {
-                    ""
-                };
+                let hyphen = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
                 write!(f, "{hyphen}{byte:02x}")?;
             }
         }
@@ -319,28 +289,16 @@ mod tests {
     }
 
     fn file(path: &str, read_only: bool) -> Source {
-        Source::File {
-            path: path.into(),
-            read_only,
-        }
+        Source::File { path: path.into(), read_only }
     }
 
     const UUID: [u8; 16] = *b"\x01\x23\x45\x67\x89\xAB\xCD\xEF\x01\x23\x45\x67\x89\xAB\xCD\xEF";
 
     #[test]
     fn the_kinds_with_their_defaults() {
-        assert_eq!(
-            parsed("mem:256M"),
-            NamespaceSpec::new(Source::Memory { bytes: 256 << 20 })
-        );
-        assert_eq!(
-            parsed("null:1.5G"),
-            NamespaceSpec::new(Source::Null { bytes: 3 << 29 })
-        );
-        assert_eq!(
-            parsed("file:/srv/a.img"),
-            NamespaceSpec::new(file("/srv/a.img", false))
-        );
+        assert_eq!(parsed("mem:256M"), NamespaceSpec::new(Source::Memory { bytes: 256 << 20 }));
+        assert_eq!(parsed("null:1.5G"), NamespaceSpec::new(Source::Null { bytes: 3 << 29 }));
+        assert_eq!(parsed("file:/srv/a.img"), NamespaceSpec::new(file("/srv/a.img", false)));
         assert_eq!(parsed("file:a b").source, file("a b", false));
     }
 
@@ -372,10 +330,7 @@ mod tests {
     #[test]
     fn an_unknown_option_is_named_with_the_known_ones() {
         let message = refused("mem:1M,size=3,bs=512");
-        assert!(
-            message.contains("`size=3`") && message.contains("bs=N, uuid=UUID"),
-            "{message}"
-        );
+        assert!(message.contains("`size=3`") && message.contains("bs=N, uuid=UUID"), "{message}");
         assert!(refused("mem:1M,ro").contains("unknown option `ro`"));
         assert!(refused("null:1M,").contains("unknown option ``"));
     }
@@ -404,26 +359,14 @@ mod tests {
             ("file:a\0b", "NUL"),
             ("file:a,bs=1000", "use 512 or 4096"),
             ("file:a,uuid=", "not a UUID"),
-            (
-                "file:a,uuid=00000000-0000-0000-0000-000000000000",
-                "not all zero",
-            ),
-            (
-                "file:a,uuid=0123456-789ab-cdef-0123-456789abcdef",
-                "not a UUID",
-            ),
-            (
-                "file:a,uuid=+123456789abcdef0123456789abcdef0",
-                "not a UUID",
-            ),
+            ("file:a,uuid=00000000-0000-0000-0000-000000000000", "not all zero"),
+            ("file:a,uuid=0123456-789ab-cdef-0123-456789abcdef", "not a UUID"),
+            ("file:a,uuid=+123456789abcdef0123456789abcdef0", "not a UUID"),
             ("file:a,uuid=éééééééééééééééé", "not a UUID"),
         ] {
             let message = refused(text);
             assert!(message.contains(says), "{text}: {message}");
-            assert!(
-                message.contains(&format!("`{}`", text.escape_debug())),
-                "{message}"
-            );
+            assert!(message.contains(&format!("`{}`", text.escape_debug())), "{message}");
         }
     }
 
@@ -441,22 +384,11 @@ mod tests {
         (0..3, blocks, path, any::<bool>(), any::<bool>(), uuid).prop_map(
             |(kind, blocks, path, read_only, small, uuid)| NamespaceSpec {
                 source: match kind {
-                    0 => Source::Memory {
-                        bytes: blocks << 12,
-                    },
-                    1 => Source::Null {
-                        bytes: blocks << 12,
-                    },
-                    _ => Source::File {
-                        path: path.into(),
-                        read_only,
-                    },
+                    0 => Source::Memory { bytes: blocks << 12 },
+                    1 => Source::Null { bytes: blocks << 12 },
+                    _ => Source::File { path: path.into(), read_only },
                 },
-                block_size: if small {
-                    BlockSize::B512
-                } else {
-                    BlockSize::B4096
-                },
+                block_size: if small { BlockSize::B512 } else { BlockSize::B4096 },
                 uuid,
             },
         )
@@ -479,17 +411,12 @@ mod tests {
     #[test]
     fn a_spec_opens_as_what_it_says() {
         let disk = parsed("mem:1M,bs=512").open_as(3).unwrap();
-        assert_eq!(
-            (disk.geometry().blocks(), disk.location().as_str()),
-            (2048, "mem:3")
-        );
+        assert_eq!((disk.geometry().blocks(), disk.location().as_str()), (2048, "mem:3"));
         assert_eq!(parsed("null:1G").open().unwrap().location(), "null:1");
 
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(1 << 20).unwrap();
-        let disk = parsed(&format!("file:{},ro", image.path().display()))
-            .open()
-            .unwrap();
+        let disk = parsed(&format!("file:{},ro", image.path().display())).open().unwrap();
         assert!(disk.geometry().read_only());
         assert_eq!(disk.geometry().blocks(), 256);
         let canonical = image.path().canonicalize().unwrap();
@@ -500,10 +427,7 @@ mod tests {
     fn more_than_memory_can_hold_is_an_error_and_no_abort() {
         for text in ["mem:17T", "mem:8191P"] {
             let error = parsed(text).open().unwrap_err();
-            assert!(
-                matches!(error, OpenError::TooLargeForMemory { .. }),
-                "{error}"
-            );
+            assert!(matches!(error, OpenError::TooLargeForMemory { .. }), "{error}");
         }
         assert!(parsed("null:8191P").open().is_ok());
     }

@@ -58,11 +58,7 @@ pub(crate) struct Scatter<'a, 'b> {
 
 impl<'a, 'b> Scatter<'a, 'b> {
     pub(crate) fn new(slices: &'a mut [IoSliceMut<'b>]) -> Self {
-        Self {
-            slices,
-            next: 0,
-            filled: 0,
-        }
+        Self { slices, next: 0, filled: 0 }
     }
 
     /// Puts `from` into the next bytes; the slices must have the room.

@@ -29,8 +29,7 @@ fn open_read_only(image: &NamedTempFile) -> File {
 
 fn read(disk: &File, offset: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0xEE; length];
-    disk.read(offset, &mut [IoSliceMut::new(&mut bytes)])
-        .unwrap();
+    disk.read(offset, &mut [IoSliceMut::new(&mut bytes)]).unwrap();
     bytes
 }
 
@@ -46,25 +45,16 @@ fn refusal(path: &Path, block_size: BlockSize) -> (OpenError, String) {
 fn what_was_flushed_is_there_for_the_next_one_who_opens_the_file() {
     let image = image(64 * BLOCK);
     let disk = open(&image);
-    disk.write(BLOCK, &[IoSlice::new(&[1; 4096])], Durability::Cached)
-        .unwrap();
+    disk.write(BLOCK, &[IoSlice::new(&[1; 4096])], Durability::Cached).unwrap();
     disk.flush().unwrap();
-    disk.write(
-        2 * BLOCK,
-        &[IoSlice::new(&[2; 4096])],
-        Durability::ForceUnitAccess,
-    )
-    .unwrap();
+    disk.write(2 * BLOCK, &[IoSlice::new(&[2; 4096])], Durability::ForceUnitAccess).unwrap();
 
     // Beside the first, which is never closed in good order.
     let second = open_read_only(&image);
     assert_eq!(read(&second, BLOCK, 4096), [1; 4096]);
     assert_eq!(read(&second, 2 * BLOCK, 4096), [2; 4096]);
     let mut bytes = Vec::new();
-    fs::File::open(image.path())
-        .unwrap()
-        .read_to_end(&mut bytes)
-        .unwrap();
+    fs::File::open(image.path()).unwrap().read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes[4096..3 * 4096], [[1; 4096], [2; 4096]].concat());
 
     drop(disk);
@@ -75,19 +65,13 @@ fn what_was_flushed_is_there_for_the_next_one_who_opens_the_file() {
 fn writes_that_must_be_durable_land_as_all_others_do() {
     let image = image(64 * BLOCK);
     let disk = open(&image);
-    let bytes: Vec<u8> = (0..8 * 4096_u32)
-        .map(|at| u8::try_from(at % 253).unwrap())
-        .collect();
+    let bytes: Vec<u8> = (0..8 * 4096_u32).map(|at| u8::try_from(at % 253).unwrap()).collect();
     let (a, b) = bytes.split_at(5001);
     let from = [a, b].map(IoSlice::new);
-    disk.write(3 * BLOCK, &from, Durability::ForceUnitAccess)
-        .unwrap();
+    disk.write(3 * BLOCK, &from, Durability::ForceUnitAccess).unwrap();
     assert_eq!(read(&disk, 3 * BLOCK, bytes.len()), bytes);
 
-    let durably = Zero {
-        deallocate: true,
-        durability: Durability::ForceUnitAccess,
-    };
+    let durably = Zero { deallocate: true, durability: Durability::ForceUnitAccess };
     disk.write_zeroes(4 * BLOCK, BLOCK, durably).unwrap();
     assert_eq!(read(&disk, 4 * BLOCK, 4096), [0; 4096]);
     assert_eq!(read(&disk, 5 * BLOCK, 4096), bytes[2 * 4096..3 * 4096]);
@@ -97,9 +81,7 @@ fn writes_that_must_be_durable_land_as_all_others_do() {
 fn more_slices_than_the_system_takes_at_once_are_no_problem() {
     let image = image(64 * BLOCK);
     let disk = open(&image);
-    let bytes: Vec<u8> = (0..8192_u32)
-        .map(|at| u8::try_from(at % 251).unwrap())
-        .collect();
+    let bytes: Vec<u8> = (0..8192_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let from: Vec<IoSlice<'_>> = bytes.chunks(3).map(IoSlice::new).collect();
     assert!(from.len() > 2048);
     for durability in [Durability::Cached, Durability::ForceUnitAccess] {
@@ -108,11 +90,7 @@ fn more_slices_than_the_system_takes_at_once_are_no_problem() {
         let mut back = vec![0; 8192];
         let mut into: Vec<IoSliceMut<'_>> = back.chunks_mut(5).map(IoSliceMut::new).collect();
         disk.read(0, &mut into).unwrap();
-        assert_eq!(
-            into.iter().map(|slice| slice.len()).sum::<usize>(),
-            8192,
-            "slices kept"
-        );
+        assert_eq!(into.iter().map(|slice| slice.len()).sum::<usize>(), 8192, "slices kept");
         assert_eq!(back, bytes);
     }
 }
@@ -124,36 +102,20 @@ fn deallocating_and_zeroing_make_holes() {
     let disk = open(&image);
     let sectors = || image.as_file().metadata().unwrap().blocks();
     let fill = || {
-        disk.write(
-            0,
-            &[IoSlice::new(&vec![1; 1024 * 4096])],
-            Durability::Cached,
-        )
-        .unwrap();
+        disk.write(0, &[IoSlice::new(&vec![1; 1024 * 4096])], Durability::Cached).unwrap();
         disk.flush().unwrap();
         assert!(sectors() >= 8 * 1024, "{} sectors", sectors());
     };
 
     fill();
     disk.deallocate(0, 512 * BLOCK).unwrap();
-    assert!(
-        sectors() <= 8 * 520,
-        "{} sectors after deallocating half",
-        sectors()
-    );
+    assert!(sectors() <= 8 * 520, "{} sectors after deallocating half", sectors());
     assert!(read(&disk, 511 * BLOCK, 8192) == [[0; 4096], [1; 4096]].concat());
 
     fill();
-    let how = Zero {
-        deallocate: true,
-        durability: Durability::Cached,
-    };
+    let how = Zero { deallocate: true, durability: Durability::Cached };
     disk.write_zeroes(0, 1024 * BLOCK, how).unwrap();
-    assert!(
-        sectors() <= 8 * 8,
-        "{} sectors after zeroing all",
-        sectors()
-    );
+    assert!(sectors() <= 8 * 8, "{} sectors after zeroing all", sectors());
     assert_eq!(image.as_file().metadata().unwrap().len(), 1024 * BLOCK);
 }
 
@@ -168,14 +130,7 @@ fn a_read_only_file_refuses_every_change() {
         let write = disk.write(0, &[IoSlice::new(&[1; 4096])], durability);
         assert!(matches!(write, Err(Error::ReadOnly)));
         for deallocate in [false, true] {
-            let zero = disk.write_zeroes(
-                0,
-                BLOCK,
-                Zero {
-                    deallocate,
-                    durability,
-                },
-            );
+            let zero = disk.write_zeroes(0, BLOCK, Zero { deallocate, durability });
             assert!(matches!(zero, Err(Error::ReadOnly)));
         }
     }
@@ -193,9 +148,7 @@ fn only_one_can_write_and_others_can_read() {
     assert!(message.contains(",ro"), "{message}");
 
     let reader = open_read_only(&image);
-    first
-        .write(0, &[IoSlice::new(&[8; 4096])], Durability::Cached)
-        .unwrap();
+    first.write(0, &[IoSlice::new(&[8; 4096])], Durability::Cached).unwrap();
     assert_eq!(read(&reader, 0, 4096), [8; 4096]);
 
     drop(first);
@@ -208,18 +161,10 @@ fn a_link_leads_to_the_same_lock_and_the_same_location() {
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(image.path(), &link).unwrap();
     let first = open(&image);
-    assert!(matches!(
-        refusal(&link, BlockSize::B4096).0,
-        OpenError::Locked { .. }
-    ));
+    assert!(matches!(refusal(&link, BlockSize::B4096).0, OpenError::Locked { .. }));
     let location = first.location();
     drop(first);
-    assert_eq!(
-        File::open(&link, BlockSize::B512, false)
-            .unwrap()
-            .location(),
-        location
-    );
+    assert_eq!(File::open(&link, BlockSize::B512, false).unwrap().location(), location);
     assert!(location.starts_with("file:/"), "{location}");
 }
 
@@ -242,10 +187,7 @@ fn a_file_that_is_not_there_comes_with_the_command_that_makes_it() {
     let path = directory.path().join("disk.img");
     let (error, message) = refusal(&path, BlockSize::B4096);
     assert!(matches!(error, OpenError::NotFound { .. }));
-    assert!(
-        message.contains(&format!("truncate -s 1G {}", path.display())),
-        "{message}"
-    );
+    assert!(message.contains(&format!("truncate -s 1G {}", path.display())), "{message}");
     assert!(!path.exists(), "opening made nothing");
 }
 
@@ -261,34 +203,14 @@ fn an_empty_file_is_refused() {
 fn a_size_that_is_not_whole_blocks_is_refused_with_a_way_out() {
     let half = image(3 * BLOCK + 512);
     let (error, message) = refusal(half.path(), BlockSize::B4096);
-    assert!(matches!(
-        error,
-        OpenError::Ragged {
-            bytes: 12_800,
-            block_size: 4096,
-            ..
-        }
-    ));
-    assert!(
-        message.contains("bs=512") && message.contains("truncate -s 16384"),
-        "{message}"
-    );
-    assert_eq!(
-        File::open(half.path(), BlockSize::B512, false)
-            .unwrap()
-            .geometry()
-            .blocks(),
-        25
-    );
+    assert!(matches!(error, OpenError::Ragged { bytes: 12_800, block_size: 4096, .. }));
+    assert!(message.contains("bs=512") && message.contains("truncate -s 16384"), "{message}");
+    assert_eq!(File::open(half.path(), BlockSize::B512, false).unwrap().geometry().blocks(), 25);
 
     let odd = image(1000);
     let (_, message) = refusal(odd.path(), BlockSize::B512);
     assert!(message.contains("truncate -s 1024"), "{message}");
-    assert_eq!(
-        odd.as_file().metadata().unwrap().len(),
-        1000,
-        "it was left as it is"
-    );
+    assert_eq!(odd.as_file().metadata().unwrap().len(), 1000, "it was left as it is");
 }
 
 #[test]
@@ -297,10 +219,7 @@ fn what_holds_no_blocks_is_refused_without_waiting() {
     let socket = directory.path().join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let pipe = directory.path().join("pipe");
-    let made = std::process::Command::new("mkfifo")
-        .arg(&pipe)
-        .status()
-        .unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
 
     let start = Instant::now();
@@ -311,16 +230,10 @@ fn what_holds_no_blocks_is_refused_without_waiting() {
         (&pipe, "a pipe"),
     ] {
         let (error, message) = refusal(path, BlockSize::B4096);
-        assert!(
-            matches!(error, OpenError::NotBlocks { what, .. } if what == is),
-            "{error:?}"
-        );
+        assert!(matches!(error, OpenError::NotBlocks { what, .. } if what == is), "{error:?}");
         assert!(message.contains(is), "{message}");
     }
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "opening a pipe waited for its other end"
-    );
+    assert!(start.elapsed() < Duration::from_secs(2), "opening a pipe waited for its other end");
 }
 
 #[test]
@@ -340,8 +253,7 @@ fn many_threads_use_one_file() {
                 for round in 0..100_u64 {
                     let offset = (round * 8 + u64::from(thread)) * BLOCK;
                     let bytes = [thread + 1; 4096];
-                    disk.write(offset, &[IoSlice::new(&bytes)], Durability::Cached)
-                        .unwrap();
+                    disk.write(offset, &[IoSlice::new(&bytes)], Durability::Cached).unwrap();
                     if round % 32 == 0 {
                         disk.flush().unwrap();
                     }
@@ -352,10 +264,6 @@ fn many_threads_use_one_file() {
     });
     for block in 0..800_u64 {
         let owner = u8::try_from(block % 8).unwrap() + 1;
-        assert_eq!(
-            read(&disk, block * BLOCK, 4096),
-            [owner; 4096],
-            "block {block}"
-        );
+        assert_eq!(read(&disk, block * BLOCK, 4096), [owner; 4096], "block {block}");
     }
 }

@@ -14,19 +14,14 @@ fn memory(bytes: u64) -> Memory {
 }
 
 fn write(disk: &Memory, offset: u64, bytes: &[u8]) {
-    disk.write(offset, &[IoSlice::new(bytes)], Durability::Cached)
-        .unwrap();
+    disk.write(offset, &[IoSlice::new(bytes)], Durability::Cached).unwrap();
 }
 
 #[test]
 fn what_was_never_written_costs_nothing_and_reads_as_zeroes() {
     let disk = memory(Memory::MAX_BYTES);
     let mut bytes = vec![0xEE; 256 << 10];
-    disk.read(
-        Memory::MAX_BYTES - (256 << 10),
-        &mut [IoSliceMut::new(&mut bytes)],
-    )
-    .unwrap();
+    disk.read(Memory::MAX_BYTES - (256 << 10), &mut [IoSliceMut::new(&mut bytes)]).unwrap();
     assert!(bytes.iter().all(|byte| *byte == 0));
     disk.write_zeroes(0, 1 << 40, Zero::default()).unwrap();
     assert_eq!(disk.allocated(), 0);
@@ -43,8 +38,7 @@ fn whole_chunks_that_are_zeroed_are_given_back() {
     assert_eq!(disk.allocated(), 4 * CHUNK, "no whole chunk in the range");
     disk.deallocate(CHUNK / 2, 2 * CHUNK).unwrap();
     assert_eq!(disk.allocated(), 3 * CHUNK, "one of them whole");
-    disk.write_zeroes(2 * CHUNK, 2 * CHUNK, Zero::default())
-        .unwrap();
+    disk.write_zeroes(2 * CHUNK, 2 * CHUNK, Zero::default()).unwrap();
     assert_eq!(disk.allocated(), CHUNK);
 }
 
@@ -60,24 +54,16 @@ fn a_short_last_chunk_is_given_back_too() {
 #[test]
 fn more_than_the_most_is_refused() {
     let geometry = Geometry::from_bytes(BlockSize::B4096, Memory::MAX_BYTES + 4096).unwrap();
-    assert!(matches!(
-        Memory::new(geometry),
-        Err(OpenError::TooLargeForMemory { .. })
-    ));
+    assert!(matches!(Memory::new(geometry), Err(OpenError::TooLargeForMemory { .. })));
 }
 
 #[test]
 fn a_read_only_memory_refuses_every_change() {
-    let geometry = Geometry::new(BlockSize::B512, 8)
-        .unwrap()
-        .with_read_only(true);
+    let geometry = Geometry::new(BlockSize::B512, 8).unwrap().with_read_only(true);
     let disk = Memory::new(geometry).unwrap();
     let write = disk.write(0, &[IoSlice::new(&[1; 512])], Durability::Cached);
     assert!(matches!(write, Err(Error::ReadOnly)));
-    assert!(matches!(
-        disk.write_zeroes(0, 512, Zero::default()),
-        Err(Error::ReadOnly)
-    ));
+    assert!(matches!(disk.write_zeroes(0, 512, Zero::default()), Err(Error::ReadOnly)));
     assert!(matches!(disk.deallocate(0, 512), Err(Error::ReadOnly)));
     disk.flush().unwrap();
     disk.read(0, &mut [IoSliceMut::new(&mut [0; 512])]).unwrap();
@@ -138,8 +124,7 @@ fn threads_in_different_places_do_not_disturb_each_other() {
                     let offset = (round * 41 % 2048 * 8 + u64::from(thread)) * 4096;
                     write(disk, offset, &[thread + 1; 4096]);
                     let mut block = [0; 4096];
-                    disk.read(offset, &mut [IoSliceMut::new(&mut block)])
-                        .unwrap();
+                    disk.read(offset, &mut [IoSliceMut::new(&mut block)]).unwrap();
                     assert_eq!(block, [thread + 1; 4096]);
                 }
             });

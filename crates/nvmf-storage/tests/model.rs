@@ -12,23 +12,10 @@ const BYTES: u64 = 4 * 65_536 + 3 * 4096;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Read {
-        at: Range,
-        cuts: Vec<usize>,
-    },
-    Write {
-        at: Range,
-        cuts: Vec<usize>,
-        seed: u8,
-        durability: Durability,
-    },
-    Zero {
-        at: Range,
-        how: Zero,
-    },
-    Deallocate {
-        at: Range,
-    },
+    Read { at: Range, cuts: Vec<usize> },
+    Write { at: Range, cuts: Vec<usize>, seed: u8, durability: Durability },
+    Zero { at: Range, how: Zero },
+    Deallocate { at: Range },
     Flush,
 }
 
@@ -42,17 +29,11 @@ struct Range {
 fn range(block: u64) -> impl Strategy<Value = Range> {
     let blocks = BYTES / block;
     let aligned = move |offset: std::ops::Range<u64>, length: std::ops::Range<u64>| {
-        (offset, length).prop_map(move |(o, l)| Range {
-            offset: o * block,
-            length: l * block,
-        })
+        (offset, length).prop_map(move |(o, l)| Range { offset: o * block, length: l * block })
     };
     let inside = (0..=blocks)
         .prop_flat_map(move |first| (Just(first), 0..=blocks - first))
-        .prop_map(move |(o, l)| Range {
-            offset: o * block,
-            length: l * block,
-        });
+        .prop_map(move |(o, l)| Range { offset: o * block, length: l * block });
     prop_oneof![
         8 => aligned(0..blocks, 0..9),
         4 => inside,
@@ -69,10 +50,8 @@ fn op(block: u64) -> impl Strategy<Value = Op> {
     let cuts = || prop::collection::vec(0_usize..10_000, 0..6);
     let durability =
         || prop_oneof![9 => Just(Durability::Cached), 1 => Just(Durability::ForceUnitAccess)];
-    let how = (any::<bool>(), durability()).prop_map(|(deallocate, durability)| Zero {
-        deallocate,
-        durability,
-    });
+    let how = (any::<bool>(), durability())
+        .prop_map(|(deallocate, durability)| Zero { deallocate, durability });
     prop_oneof![
         4 => (range(block), cuts()).prop_map(|(at, cuts)| Op::Read { at, cuts }),
         6 => (range(block), cuts(), any::<u8>(), durability())
@@ -151,12 +130,7 @@ fn slices_mut<'a>(mut bytes: &'a mut [u8], cuts: &[usize]) -> Vec<IoSliceMut<'a>
 
 /// Bytes that tell where they are and which write they are of.
 fn pattern(length: usize, seed: u8) -> Vec<u8> {
-    let step = |at: usize| {
-        u8::try_from(at % 251)
-            .unwrap()
-            .wrapping_mul(3)
-            .wrapping_add(seed)
-    };
+    let step = |at: usize| u8::try_from(at % 251).unwrap().wrapping_mul(3).wrapping_add(seed);
     (0..length).map(step).collect()
 }
 
@@ -177,12 +151,7 @@ fn follows_the_model(disk: &dyn Backend, ops: &[Op]) {
                 }
                 (at, result)
             }
-            Op::Write {
-                at,
-                cuts,
-                seed,
-                durability,
-            } => {
+            Op::Write { at, cuts, seed, durability } => {
                 let bytes = pattern(usize::try_from(at.length).unwrap(), *seed);
                 let result = disk.write(at.offset, &slices(&bytes, cuts), *durability);
                 if result.is_ok() {
@@ -224,10 +193,7 @@ fn block_size() -> impl Strategy<Value = BlockSize> {
 
 fn sequence() -> impl Strategy<Value = (BlockSize, Vec<Op>)> {
     block_size().prop_flat_map(|size| {
-        (
-            Just(size),
-            prop::collection::vec(op(u64::from(size.bytes())), 1..40),
-        )
+        (Just(size), prop::collection::vec(op(u64::from(size.bytes())), 1..40))
     })
 }
 

@@ -66,3 +66,8 @@ pub use deadline::Deadline;
 pub use error::Error;
 pub use nvme_spec as spec;
 pub use nvmf_proto as proto;
+
+/// The README's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -46,26 +46,14 @@ pub(super) fn open(
     }
     let bytes = size(&file, device).map_err(failed)?;
     if bytes == 0 {
-        return Err(OpenError::Empty {
-            path: path.into(),
-            device,
-        });
+        return Err(OpenError::Empty { path: path.into(), device });
     }
     if !bytes.is_multiple_of(u64::from(block_size.bytes())) {
         let (path, block_size) = (path.into(), block_size.bytes());
-        return Err(OpenError::Ragged {
-            path,
-            bytes,
-            block_size,
-            device,
-        });
+        return Err(OpenError::Ragged { path, bytes, block_size, device });
     }
     let geometry = Geometry::from_bytes(block_size, bytes)?.with_read_only(read_only);
-    Ok(Opened {
-        file,
-        geometry,
-        path: canonical,
-    })
+    Ok(Opened { file, geometry, path: canonical })
 }
 
 /// Whether it is a block device; an error if it is neither that nor a regular file.
@@ -79,10 +67,7 @@ fn is_device(path: &Path, kind: FileType) -> Result<bool, OpenError> {
         _ if kind.is_socket() => "a socket",
         _ => "no file",
     };
-    Err(OpenError::NotBlocks {
-        path: path.into(),
-        what,
-    })
+    Err(OpenError::NotBlocks { path: path.into(), what })
 }
 
 /// The flag that makes Linux refuse a block device that is mounted or part of another one. On
@@ -103,10 +88,7 @@ fn lock(file: &fs::File, path: &Path) -> Result<(), OpenError> {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(50)),
             Err(TryLockError::Error(source)) => {
-                return Err(OpenError::Io {
-                    path: path.into(),
-                    source,
-                });
+                return Err(OpenError::Io { path: path.into(), source });
             }
         }
     }
@@ -136,10 +118,8 @@ fn check_device_blocks(
     path: &Path,
     block_size: BlockSize,
 ) -> Result<(), OpenError> {
-    let own = rustix::fs::ioctl_blksszget(file).map_err(|errno| OpenError::Io {
-        path: path.into(),
-        source: errno.into(),
-    })?;
+    let own = rustix::fs::ioctl_blksszget(file)
+        .map_err(|errno| OpenError::Io { path: path.into(), source: errno.into() })?;
     match own != 0 && block_size.bytes().is_multiple_of(own) {
         true => Ok(()),
         false => Err(OpenError::DeviceBlockSize {
@@ -167,11 +147,9 @@ fn failure(path: &Path, read_only: bool, source: io::Error) -> OpenError {
     let path = path.into();
     match source.kind() {
         io::ErrorKind::NotFound => OpenError::NotFound { path },
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => OpenError::Denied {
-            path,
-            read_only,
-            source,
-        },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            OpenError::Denied { path, read_only, source }
+        }
         io::ErrorKind::ResourceBusy => OpenError::Busy { path },
         _ => OpenError::Io { path, source },
     }

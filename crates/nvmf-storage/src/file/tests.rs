@@ -13,8 +13,7 @@ fn image(bytes: u64) -> (NamedTempFile, File) {
 
 fn fill(file: &File, byte: u8) {
     let bytes = vec![byte; usize::try_from(file.geometry().bytes()).unwrap()];
-    file.write(0, &[IoSlice::new(&bytes)], Durability::Cached)
-        .unwrap();
+    file.write(0, &[IoSlice::new(&bytes)], Durability::Cached).unwrap();
     file.flush().unwrap();
 }
 
@@ -26,9 +25,7 @@ fn contents(file: &File) -> Vec<u8> {
 
 /// As if the file system had said that it cannot.
 fn forget_how_to(abilities: &[&AtomicBool]) {
-    abilities
-        .iter()
-        .for_each(|ability| ability.store(false, Ordering::Relaxed));
+    abilities.iter().for_each(|ability| ability.store(false, Ordering::Relaxed));
 }
 
 #[test]
@@ -40,15 +37,7 @@ fn without_holes_zeroes_are_written_and_nothing_around_them() {
             fill(&file, 7);
             forget_how_to(&[&file.can.punch_hole, &file.can.zero_range]);
             let durability = Durability::ForceUnitAccess;
-            file.write_zeroes(
-                BLOCK,
-                blocks * BLOCK,
-                Zero {
-                    deallocate,
-                    durability,
-                },
-            )
-            .unwrap();
+            file.write_zeroes(BLOCK, blocks * BLOCK, Zero { deallocate, durability }).unwrap();
             let (bytes, block) = (contents(&file), usize::try_from(BLOCK).unwrap());
             let (end, last) = (bytes.len() - block, &bytes[bytes.len() - block..]);
             assert!(bytes[..block].iter().chain(last).all(|byte| *byte == 7));
@@ -62,14 +51,9 @@ fn without_holes_zeroes_are_written_and_nothing_around_them() {
 fn a_way_that_the_system_refuses_is_not_tried_again() {
     // procfs has neither kind of hole, and says so.
     let (_image, mut file) = image(4 * BLOCK);
-    file.file = fs::OpenOptions::new()
-        .write(true)
-        .open("/proc/self/comm")
-        .unwrap();
-    for (way, can) in [
-        (Hole::Punch, &file.can.punch_hole),
-        (Hole::ZeroRange, &file.can.zero_range),
-    ] {
+    file.file = fs::OpenOptions::new().write(true).open("/proc/self/comm").unwrap();
+    for (way, can) in [(Hole::Punch, &file.can.punch_hole), (Hole::ZeroRange, &file.can.zero_range)]
+    {
         let error = transfer::make_hole(&file.file, 0, BLOCK, way).unwrap_err();
         assert!(refused(&error), "{way:?}: {error}");
         assert!(can.load(Ordering::Relaxed));
@@ -84,8 +68,7 @@ fn a_write_through_works_without_the_system_call_for_it() {
     let (_image, file) = image(2 * BLOCK);
     forget_how_to(&[&file.can.write_dsync]);
     let block = vec![9; 4096];
-    file.write(BLOCK, &[IoSlice::new(&block)], Durability::ForceUnitAccess)
-        .unwrap();
+    file.write(BLOCK, &[IoSlice::new(&block)], Durability::ForceUnitAccess).unwrap();
     assert_eq!(contents(&file)[4096..], block);
 }
 
@@ -93,17 +76,11 @@ fn a_write_through_works_without_the_system_call_for_it() {
 fn after_a_failed_flush_no_flush_and_no_write_through_succeeds() {
     let (_image, file) = image(2 * BLOCK);
     let failed = file.remember(Err(rustix::io::Errno::IO.into()));
-    assert!(
-        matches!(failed, Err(Error::Io(_))),
-        "the first one tells what happened"
-    );
+    assert!(matches!(failed, Err(Error::Io(_))), "the first one tells what happened");
 
     let block = vec![1; 4096];
     let from = [IoSlice::new(&block)];
-    let durably = Zero {
-        deallocate: true,
-        durability: Durability::ForceUnitAccess,
-    };
+    let durably = Zero { deallocate: true, durability: Durability::ForceUnitAccess };
     for result in [
         file.flush(),
         file.write(0, &from, Durability::ForceUnitAccess),
@@ -120,17 +97,11 @@ fn after_a_failed_flush_no_flush_and_no_write_through_succeeds() {
 #[test]
 fn a_full_disk_is_no_space_and_no_lost_write() {
     let (_image, mut file) = image(2 * BLOCK);
-    file.file = fs::OpenOptions::new()
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
+    file.file = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let block = vec![1; 4096];
     for durability in [Durability::Cached, Durability::ForceUnitAccess] {
         let result = file.write(0, &[IoSlice::new(&block)], durability);
-        assert!(
-            matches!(result, Err(Error::NoSpace)),
-            "{durability:?}: {result:?}"
-        );
+        assert!(matches!(result, Err(Error::NoSpace)), "{durability:?}: {result:?}");
     }
     assert!(!file.writes_lost.load(Ordering::Acquire));
 }
@@ -140,10 +111,7 @@ fn a_full_disk_is_no_space_and_no_lost_write() {
 fn an_input_output_error_of_a_write_through_always_counts_as_lost() {
     // Nothing is mapped at address 0, so the mere write is an EIO too.
     let (_image, mut file) = image(2 * BLOCK);
-    file.file = fs::OpenOptions::new()
-        .write(true)
-        .open("/proc/self/mem")
-        .unwrap();
+    file.file = fs::OpenOptions::new().write(true).open("/proc/self/mem").unwrap();
     let (block, eio) = ([1; 4096], rustix::io::Errno::IO);
     let again = file.write(0, &[IoSlice::new(&block)], Durability::Cached);
     assert!(matches!(again, Err(Error::Io(error)) if error.raw_os_error() == Some(5)));
@@ -168,46 +136,24 @@ fn whatever_must_be_durable_is_synced() {
     let block = vec![1; 4096];
     let sync_is_refused = |act: &dyn Fn(&File) -> Result<(), Error>| {
         let (_image, mut file) = image(2 * BLOCK);
-        file.file = fs::OpenOptions::new()
-            .write(true)
-            .open("/dev/null")
-            .unwrap();
-        forget_how_to(&[
-            &file.can.punch_hole,
-            &file.can.zero_range,
-            &file.can.write_dsync,
-        ]);
+        file.file = fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+        forget_how_to(&[&file.can.punch_hole, &file.can.zero_range, &file.can.write_dsync]);
         match act(&file) {
             Ok(()) => false,
             Err(Error::Io(error)) => {
                 assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
-                assert!(
-                    matches!(file.flush(), Err(Error::WritesLost)),
-                    "it is kept in mind"
-                );
+                assert!(matches!(file.flush(), Err(Error::WritesLost)), "it is kept in mind");
                 true
             }
             Err(other) => panic!("{other:?}"),
         }
     };
-    for (durability, synced) in [
-        (Durability::Cached, false),
-        (Durability::ForceUnitAccess, true),
-    ] {
+    for (durability, synced) in [(Durability::Cached, false), (Durability::ForceUnitAccess, true)] {
         let from = [IoSlice::new(&block)];
-        assert_eq!(
-            sync_is_refused(&|file| file.write(0, &from, durability)),
-            synced
-        );
+        assert_eq!(sync_is_refused(&|file| file.write(0, &from, durability)), synced);
         for deallocate in [false, true] {
-            let how = Zero {
-                deallocate,
-                durability,
-            };
-            assert_eq!(
-                sync_is_refused(&|file| file.write_zeroes(0, BLOCK, how)),
-                synced
-            );
+            let how = Zero { deallocate, durability };
+            assert_eq!(sync_is_refused(&|file| file.write_zeroes(0, BLOCK, how)), synced);
         }
     }
     assert!(sync_is_refused(&|file| file.flush()));
@@ -229,9 +175,7 @@ fn a_file_that_shrank_is_an_error_and_not_zeroes() {
     let (image, file) = image(4 * BLOCK);
     image.as_file().set_len(2 * BLOCK).unwrap();
     let mut bytes = vec![0; 4 * 4096];
-    let error = file
-        .read(0, &mut [IoSliceMut::new(&mut bytes)])
-        .unwrap_err();
+    let error = file.read(0, &mut [IoSliceMut::new(&mut bytes)]).unwrap_err();
     assert!(error.to_string().contains("shorter"), "{error}");
 }
 
@@ -256,11 +200,7 @@ fn a_path_that_is_no_text_has_a_location_of_its_own() {
     for name in [&b"disk\xFF"[..], b"disk\xFE"] {
         let path = directory.path().join(OsStr::from_bytes(name));
         fs::write(&path, [0; 4096]).unwrap();
-        locations.push(
-            File::open(&path, BlockSize::B4096, false)
-                .unwrap()
-                .location(),
-        );
+        locations.push(File::open(&path, BlockSize::B4096, false).unwrap().location());
     }
     assert!(locations[0].ends_with(r"/disk\xff"), "{}", locations[0]);
     assert_ne!(locations[0], locations[1]);

@@ -167,21 +167,10 @@ mod tests {
     fn short_and_interrupted_writes_are_continued_where_they_stopped() {
         let from = [&b"abc"[..], b"", b"defg", b"hi"].map(IoSlice::new);
         let mut disk = [b'-'; 11];
-        let mut next = script(&[
-            Err(Errno::INTR),
-            Ok(2),
-            Ok(1),
-            Err(Errno::INTR),
-            Ok(5),
-            Ok(9),
-        ]);
+        let mut next = script(&[Err(Errno::INTR), Ok(2), Ok(1), Err(Errno::INTR), Ok(5), Ok(9)]);
         write_all(&from, 1, |from, at| {
             let most = next()?;
-            let bytes: Vec<u8> = from
-                .iter()
-                .flat_map(|slice| slice.to_vec())
-                .take(most)
-                .collect();
+            let bytes: Vec<u8> = from.iter().flat_map(|slice| slice.to_vec()).take(most).collect();
             let at = usize::try_from(at).unwrap();
             disk[at..at + bytes.len()].copy_from_slice(&bytes);
             Ok(bytes.len())
@@ -199,10 +188,7 @@ mod tests {
         read_all(&mut into, 1, |into, at| {
             let most = next()?;
             let mut at = usize::try_from(at).unwrap();
-            let room = into
-                .iter_mut()
-                .flat_map(|slice| slice.iter_mut())
-                .take(most);
+            let room = into.iter_mut().flat_map(|slice| slice.iter_mut()).take(most);
             Ok(room.map(|byte| (*byte = disk[at], at += 1)).count())
         })
         .unwrap();
