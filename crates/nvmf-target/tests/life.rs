@@ -253,7 +253,7 @@ fn a_stop_answers_what_is_under_way() {
         let (backend, target) = faulty();
         let mut host = target.associate(over, 1);
         let mut queue = host.connect_io_queues(1, None).unwrap().remove(0);
-        backend.inject(Fault::on(Operation::Write).delayed(Duration::from_millis(300)));
+        backend.inject(Fault::on(Operation::Write).delayed(Duration::from_millis(200)).times(1));
         let ids: Vec<_> = (0..3)
             .map(|slba| {
                 let sqe = command(opcode::nvm::WRITE, 1, slba, 1);
@@ -264,8 +264,10 @@ fn a_stop_answers_what_is_under_way() {
         wait_until("the first write to begin", || backend.count(Operation::Write) >= 1);
         let handle = target.handle.clone();
         let stopping = std::thread::spawn(move || target.stop());
-        let first = queue.wait(ids[0], soon()).unwrap();
-        assert!(first.status().is_success());
+        // Also those that have come but not begun.
+        for id in ids {
+            assert!(queue.wait(id, soon()).unwrap().status().is_success());
+        }
         stopping.join().unwrap().unwrap();
         assert!(backend.count(Operation::Flush) >= 1, "made durable at the end");
         assert_eq!(handle.connections(), 0);
