@@ -1,4 +1,5 @@
 """What the guest's kernel logged: every line must be one that is known to be usual."""
+import itertools
 import re
 
 from .report import CheckFailed
@@ -23,10 +24,11 @@ FILE_SYSTEM = [
 # when the target goes away and comes back under a connected host
 RECONNECTING = [
     r"nvme nvme\d+: starting error recovery$",
+    r"nvme nvme\d+: queue \d+ socket state \d+$",
     r"nvme nvme\d+: Reconnecting in \d+ seconds\.\.\.$",
     r"nvme nvme\d+: failed to connect socket: -111$",
     r"nvme nvme\d+: Failed reconnect attempt \d+",
-    r"nvme nvme\d+: Successfully reconnected \(\d+ attempts?\)",
+    r"nvme nvme\d+: Successfully reconnected \((\d+ attempts?|attempt \d+/-?\d+)\)$",
 ]
 
 EXPORTING = [
@@ -39,24 +41,25 @@ EXPORTING = [
 class KernelLog:
     """A window on the guest's kernel log, from one `require_usual` to the next."""
 
+    marks = itertools.count(1)
+
     def __init__(self, guest):
         self.guest = guest
-        self.marks = 0
         self.mark()
 
     def mark(self):
-        self.marks += 1
+        """Begin a new window."""
+        self.last_mark = f"nvmf-test: mark {next(self.marks)}"
         # priority 6: it does not go to the console
-        self.guest.run(f"echo '<6>nvmf-test: mark {self.marks}' > /dev/kmsg")
+        self.guest.run(f"echo '<6>{self.last_mark}' > /dev/kmsg")
 
     def lines(self):
         """What was logged since the mark, without time stamps."""
         lines = self.guest.run("dmesg").splitlines()
         lines = [re.sub(r"^\[ *[\d.]+\] ", "", line) for line in lines]
-        mark = f"nvmf-test: mark {self.marks}"
-        if mark not in lines:
+        if self.last_mark not in lines:
             raise CheckFailed("the kernel log lost its beginning")
-        return lines[lines.index(mark) + 1 :]
+        return lines[lines.index(self.last_mark) + 1 :]
 
     def require_usual(self, *allowed):
         """Fails with every line that none of the regular expressions matches; then a new window

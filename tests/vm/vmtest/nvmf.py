@@ -23,7 +23,7 @@ class Command:
         self.transcript = os.path.join(logs, "nvmf.log")
         open(self.transcript, "w").close()
 
-    def run(self, *arguments, stdin=None, timeout=120, status=0):
+    def run(self, *arguments, stdin=None, timeout=60, status=0):
         """Returns (standard output as bytes, standard error as text); the exit status must be
         `status`."""
         shown = "nvmf " + shlex.join(arguments)
