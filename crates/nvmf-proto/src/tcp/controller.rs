@@ -255,7 +255,6 @@ impl Controller {
         s.sent = end;
         s.answered = finish;
         let cid = s.cid;
-        self.disown(slot);
         let flow_control = self.queue.flow_control();
         let by_flag = finish && !flow_control;
         self.outgoing.push_back(Outgoing::Data { slot, offset, end, finish: by_flag });
@@ -282,18 +281,7 @@ impl Controller {
         if s.r2ts > 0 {
             s.deferred = Some(cqe);
         } else {
-            self.disown(slot);
             self.outgoing.push_back(Outgoing::Response { slot, cqe });
-        }
-    }
-
-    /// In-capsule data of an answered command may still be coming when its slot is used again.
-    fn disown(&mut self, slot: u16) {
-        if let Some(receiving) = &mut self.receiving
-            && receiving.slot == Some(slot)
-            && !receiving.ends_r2t
-        {
-            receiving.slot = None;
         }
     }
 
@@ -302,7 +290,6 @@ impl Controller {
         let Some(s) = self.slots.live(slot) else { return };
         cqe.cid.set(s.cid);
         s.answered = true;
-        self.disown(slot);
         self.in_capsule = established.in_capsule;
         self.queue.establish(established.size, established.flow_control);
         self.outgoing.push_back(Outgoing::Connected { slot, cqe });
