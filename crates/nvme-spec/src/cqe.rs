@@ -2,32 +2,29 @@
 
 use core::fmt;
 
+use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::Status;
+use crate::wire::wire;
 
-/// A Completion Queue Entry: 16 bytes.
-#[derive(
-    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Default, PartialEq, Eq,
-)]
-#[repr(C)]
-pub struct Cqe {
-    /// Dword 0: the command's result.
-    pub dw0: U32,
-    /// Dword 1: the upper half of an eight-byte result.
-    pub dw1: U32,
-    /// Submission queue head: how far the controller has consumed, modulo the queue's size.
-    pub sqhd: U16,
-    /// Submission queue identifier: reserved on fabrics.
-    pub sqid: U16,
-    /// Identifier of the command this answers.
-    pub cid: U16,
-    /// Status (bits 15:1); bit 0, the phase tag, is 0 on fabrics.
-    pub status: U16,
+wire! {
+    /// A Completion Queue Entry: 16 bytes.
+    pub struct Cqe: 16 bytes {
+        /// Dword 0: the command's result.
+        0 => dw0: U32,
+        /// Dword 1: the upper half of an eight-byte result.
+        4 => dw1: U32,
+        /// Submission queue head: how far the controller has consumed, modulo the queue's size.
+        8 => sqhd: U16,
+        /// Submission queue identifier: reserved on fabrics.
+        10 => sqid: U16,
+        /// Identifier of the command this answers.
+        12 => cid: U16,
+        /// Status (bits 15:1); bit 0, the phase tag, is 0 on fabrics.
+        14 => status: U16,
+    }
 }
-
-const _: () = assert!(size_of::<Cqe>() == 16);
 
 impl Cqe {
     /// An answer to command `cid` with this status and no result.

@@ -1,16 +1,15 @@
 //! Fabrics commands: Connect, properties, Disconnect, authentication (Base 2.1, section 6).
 
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::sqe::Sqe;
+use crate::wire::wire;
 use crate::{HostId, Nqn, SglDescriptor, opcode};
 
 /// The view that a Fabrics command gives of its SQE, once its type is known.
 macro_rules! fabrics_view {
     ($name:ident, $fctype:expr) => {
-        const _: () = assert!(size_of::<$name>() == 64);
-
         impl $name {
             /// The Fabrics command type.
             pub const FCTYPE: u8 = $fctype;
@@ -30,34 +29,23 @@ macro_rules! fabrics_view {
     };
 }
 
-/// The fields that all Fabrics commands begin with: 40 bytes.
-#[derive(
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Debug,
-)]
-#[repr(C)]
-pub struct FabricsHeader {
-    /// Always [`opcode::FABRICS`].
-    pub opcode: u8,
-    /// PSDT, as in [`Sqe::flags`].
-    pub flags: u8,
-    /// Command identifier.
-    pub cid: U16,
-    /// Fabrics command type.
-    pub fctype: u8,
-    /// Reserved.
-    pub reserved: [u8; 19],
-    /// SGL descriptor 1, where the command has data.
-    pub sgl: SglDescriptor,
+wire! {
+    /// The fields that all Fabrics commands begin with: 40 bytes.
+    #[derive(Debug)]
+    pub struct FabricsHeader: 40 bytes {
+        /// Always [`opcode::FABRICS`].
+        0 => opcode: u8,
+        /// PSDT, as in [`Sqe::flags`].
+        1 => flags: u8,
+        /// Command identifier.
+        2 => cid: U16,
+        /// Fabrics command type.
+        4 => fctype: u8,
+        /// Reserved.
+        5 => reserved: [u8; 19],
+        /// SGL descriptor 1, where the command has data.
+        24 => sgl: SglDescriptor,
+    }
 }
 
 impl FabricsHeader {
@@ -66,38 +54,27 @@ impl FabricsHeader {
     }
 }
 
-/// The Connect command (Base 2.1, section 6.3).
-#[derive(
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Debug,
-)]
-#[repr(C)]
-pub struct Connect {
-    /// Common fields.
-    pub header: FabricsHeader,
-    /// Record format: 0.
-    pub recfmt: U16,
-    /// Queue identifier: 0 is the admin queue.
-    pub qid: U16,
-    /// Submission queue size in entries, 0's based.
-    pub sqsize: U16,
-    /// Connect attributes; see [`Connect::CATTR_DISABLE_SQ_FLOW`].
-    pub cattr: u8,
-    /// Reserved.
-    pub reserved1: u8,
-    /// Keep Alive Timeout in milliseconds; 0 disables it. Admin queue only.
-    pub kato: U32,
-    /// Reserved.
-    pub reserved2: [u8; 12],
+wire! {
+    /// The Connect command (Base 2.1, section 6.3).
+    #[derive(Debug)]
+    pub struct Connect: 64 bytes {
+        /// Common fields.
+        0 => header: FabricsHeader,
+        /// Record format: 0.
+        40 => recfmt: U16,
+        /// Queue identifier: 0 is the admin queue.
+        42 => qid: U16,
+        /// Submission queue size in entries, 0's based.
+        44 => sqsize: U16,
+        /// Connect attributes; see [`Connect::CATTR_DISABLE_SQ_FLOW`].
+        46 => cattr: u8,
+        /// Reserved.
+        47 => reserved1: u8,
+        /// Keep Alive Timeout in milliseconds; 0 disables it. Admin queue only.
+        48 => kato: U32,
+        /// Reserved.
+        52 => reserved2: [u8; 12],
+    }
 }
 fabrics_view!(Connect, opcode::fabrics::CONNECT);
 
@@ -129,25 +106,23 @@ impl Connect {
     }
 }
 
-/// The data of a Connect command: 1024 bytes (Base 2.1, figure 546).
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct ConnectData {
-    /// Host identifier.
-    pub hostid: [u8; 16],
-    /// Controller identifier: [`Self::CNTLID_DYNAMIC`], [`Self::CNTLID_STATIC_ANY`], or one.
-    pub cntlid: U16,
-    /// Reserved.
-    pub reserved1: [u8; 238],
-    /// NVM subsystem NQN, NUL-terminated.
-    pub subnqn: [u8; 256],
-    /// Host NQN, NUL-terminated.
-    pub hostnqn: [u8; 256],
-    /// Reserved.
-    pub reserved2: [u8; 256],
+wire! {
+    /// The data of a Connect command: 1024 bytes (Base 2.1, figure 546).
+    pub struct ConnectData: 1024 bytes {
+        /// Host identifier.
+        0 => hostid: [u8; 16],
+        /// Controller identifier: [`Self::CNTLID_DYNAMIC`], [`Self::CNTLID_STATIC_ANY`], or one.
+        16 => cntlid: U16,
+        /// Reserved.
+        18 => reserved1: [u8; 238],
+        /// NVM subsystem NQN, NUL-terminated.
+        256 => subnqn: [u8; 256],
+        /// Host NQN, NUL-terminated.
+        512 => hostnqn: [u8; 256],
+        /// Reserved.
+        768 => reserved2: [u8; 256],
+    }
 }
-
-const _: () = assert!(size_of::<ConnectData>() == 1024);
 
 impl ConnectData {
     /// Any controller, allocated by the subsystem (dynamic controller model).
@@ -179,32 +154,21 @@ impl ConnectData {
     }
 }
 
-/// The Property Get command (Base 2.1, section 6.5).
-#[derive(
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Debug,
-)]
-#[repr(C)]
-pub struct PropertyGet {
-    /// Common fields.
-    pub header: FabricsHeader,
-    /// Bits 2:0: size, 0 for four bytes, 1 for eight.
-    pub attrib: u8,
-    /// Reserved.
-    pub reserved1: [u8; 3],
-    /// Offset of the property.
-    pub ofst: U32,
-    /// Reserved.
-    pub reserved2: [u8; 16],
+wire! {
+    /// The Property Get command (Base 2.1, section 6.5).
+    #[derive(Debug)]
+    pub struct PropertyGet: 64 bytes {
+        /// Common fields.
+        0 => header: FabricsHeader,
+        /// Bits 2:0: size, 0 for four bytes, 1 for eight.
+        40 => attrib: u8,
+        /// Reserved.
+        41 => reserved1: [u8; 3],
+        /// Offset of the property.
+        44 => ofst: U32,
+        /// Reserved.
+        48 => reserved2: [u8; 16],
+    }
 }
 fabrics_view!(PropertyGet, opcode::fabrics::PROPERTY_GET);
 
@@ -220,34 +184,23 @@ impl PropertyGet {
     }
 }
 
-/// The Property Set command (Base 2.1, section 6.6).
-#[derive(
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Debug,
-)]
-#[repr(C)]
-pub struct PropertySet {
-    /// Common fields.
-    pub header: FabricsHeader,
-    /// Bits 2:0: size, 0 for four bytes, 1 for eight.
-    pub attrib: u8,
-    /// Reserved.
-    pub reserved1: [u8; 3],
-    /// Offset of the property.
-    pub ofst: U32,
-    /// The value; the lower four bytes where the size is four.
-    pub value: U64,
-    /// Reserved.
-    pub reserved2: [u8; 8],
+wire! {
+    /// The Property Set command (Base 2.1, section 6.6).
+    #[derive(Debug)]
+    pub struct PropertySet: 64 bytes {
+        /// Common fields.
+        0 => header: FabricsHeader,
+        /// Bits 2:0: size, 0 for four bytes, 1 for eight.
+        40 => attrib: u8,
+        /// Reserved.
+        41 => reserved1: [u8; 3],
+        /// Offset of the property.
+        44 => ofst: U32,
+        /// The value; the lower four bytes where the size is four.
+        48 => value: U64,
+        /// Reserved.
+        56 => reserved2: [u8; 8],
+    }
 }
 fabrics_view!(PropertySet, opcode::fabrics::PROPERTY_SET);
 
@@ -264,28 +217,17 @@ impl PropertySet {
     }
 }
 
-/// The Disconnect command (Base 2.1, section 6.4).
-#[derive(
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Debug,
-)]
-#[repr(C)]
-pub struct Disconnect {
-    /// Common fields.
-    pub header: FabricsHeader,
-    /// Record format: 0.
-    pub recfmt: U16,
-    /// Reserved.
-    pub reserved: [u8; 22],
+wire! {
+    /// The Disconnect command (Base 2.1, section 6.4).
+    #[derive(Debug)]
+    pub struct Disconnect: 64 bytes {
+        /// Common fields.
+        0 => header: FabricsHeader,
+        /// Record format: 0.
+        40 => recfmt: U16,
+        /// Reserved.
+        42 => reserved: [u8; 22],
+    }
 }
 fabrics_view!(Disconnect, opcode::fabrics::DISCONNECT);
 
@@ -296,69 +238,47 @@ impl Disconnect {
     }
 }
 
-/// The Authentication Send command (Base 2.1, section 6.2).
-#[derive(
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Debug,
-)]
-#[repr(C)]
-pub struct AuthenticationSend {
-    /// Common fields.
-    pub header: FabricsHeader,
-    /// Reserved.
-    pub reserved1: u8,
-    /// Security protocol specific field, byte 0: 01h.
-    pub spsp0: u8,
-    /// Security protocol specific field, byte 1: 01h.
-    pub spsp1: u8,
-    /// Security protocol: E9h, NVMe.
-    pub secp: u8,
-    /// Transfer length in bytes.
-    pub tl: U32,
-    /// Reserved.
-    pub reserved2: [u8; 16],
+wire! {
+    /// The Authentication Send command (Base 2.1, section 6.2).
+    #[derive(Debug)]
+    pub struct AuthenticationSend: 64 bytes {
+        /// Common fields.
+        0 => header: FabricsHeader,
+        /// Reserved.
+        40 => reserved1: u8,
+        /// Security protocol specific field, byte 0: 01h.
+        41 => spsp0: u8,
+        /// Security protocol specific field, byte 1: 01h.
+        42 => spsp1: u8,
+        /// Security protocol: E9h, NVMe.
+        43 => secp: u8,
+        /// Transfer length in bytes.
+        44 => tl: U32,
+        /// Reserved.
+        48 => reserved2: [u8; 16],
+    }
 }
 fabrics_view!(AuthenticationSend, opcode::fabrics::AUTHENTICATION_SEND);
 
-/// The Authentication Receive command (Base 2.1, section 6.1).
-#[derive(
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Debug,
-)]
-#[repr(C)]
-pub struct AuthenticationReceive {
-    /// Common fields.
-    pub header: FabricsHeader,
-    /// Reserved.
-    pub reserved1: u8,
-    /// Security protocol specific field, byte 0: 01h.
-    pub spsp0: u8,
-    /// Security protocol specific field, byte 1: 01h.
-    pub spsp1: u8,
-    /// Security protocol: E9h, NVMe.
-    pub secp: u8,
-    /// Allocation length in bytes.
-    pub al: U32,
-    /// Reserved.
-    pub reserved2: [u8; 16],
+wire! {
+    /// The Authentication Receive command (Base 2.1, section 6.1).
+    #[derive(Debug)]
+    pub struct AuthenticationReceive: 64 bytes {
+        /// Common fields.
+        0 => header: FabricsHeader,
+        /// Reserved.
+        40 => reserved1: u8,
+        /// Security protocol specific field, byte 0: 01h.
+        41 => spsp0: u8,
+        /// Security protocol specific field, byte 1: 01h.
+        42 => spsp1: u8,
+        /// Security protocol: E9h, NVMe.
+        43 => secp: u8,
+        /// Allocation length in bytes.
+        44 => al: U32,
+        /// Reserved.
+        48 => reserved2: [u8; 16],
+    }
 }
 fabrics_view!(AuthenticationReceive, opcode::fabrics::AUTHENTICATION_RECEIVE);
 

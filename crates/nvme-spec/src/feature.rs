@@ -6,7 +6,7 @@
 
 use zerocopy::little_endian::U16;
 
-use crate::identify::wire;
+use crate::wire::wire;
 
 /// Feature Identifiers.
 pub mod fid {

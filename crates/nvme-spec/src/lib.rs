@@ -49,6 +49,7 @@ pub mod property;
 pub mod sgl;
 pub mod sqe;
 pub mod status;
+mod wire;
 
 pub use cqe::Cqe;
 pub use host_id::HostId;

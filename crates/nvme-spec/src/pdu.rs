@@ -4,8 +4,8 @@
 //! start of the PDU.
 
 use zerocopy::little_endian::{U16, U32};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::wire::wire;
 use crate::{Cqe, Sqe};
 
 /// PDU types.
@@ -83,79 +83,73 @@ pub const TERM_REQ_LEN: u32 = 24;
 /// The longest TermReq: its header and 128 bytes of copy.
 pub const TERM_REQ_MAX: u32 = 152;
 
-macro_rules! wire {
-    ($(#[$doc:meta])* $name:ident, $size:literal { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* }) => {
-        $(#[$doc])*
-        #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, PartialEq, Eq, Debug)]
-        #[repr(C)]
-        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
-        const _: () = assert!(size_of::<$name>() == $size);
-    };
-}
-
 wire! {
     /// What every PDU begins with: 8 bytes.
-    CommonHeader, 8 {
+    #[derive(Debug)]
+    pub struct CommonHeader: 8 bytes {
         /// PDU type; see [`kind`].
-        kind: u8,
+        0 => kind: u8,
         /// See [`flags`].
-        flags: u8,
+        1 => flags: u8,
         /// Length of the header, without digest, in bytes.
-        hlen: u8,
+        2 => hlen: u8,
         /// Offset of the data from the start of the PDU; 0 without data.
-        pdo: u8,
+        3 => pdo: u8,
         /// Length of the whole PDU with digests and padding, in bytes.
-        plen: U32,
+        4 => plen: U32,
     }
 }
 
 wire! {
     /// Initialize Connection Request (3.6.2.2): 128 bytes.
-    IcReq, 128 {
+    #[derive(Debug)]
+    pub struct IcReq: 128 bytes {
         /// Common header.
-        ch: CommonHeader,
+        0 => ch: CommonHeader,
         /// PDU format version: 0.
-        pfv: U16,
+        8 => pfv: U16,
         /// Host PDU data alignment, in dwords, 0's based, up to 31.
-        hpda: u8,
+        10 => hpda: u8,
         /// Digests asked for; see [`digest`].
-        dgst: u8,
+        11 => dgst: u8,
         /// Outstanding R2Ts that the host takes per command, 0's based.
-        maxr2t: U32,
+        12 => maxr2t: U32,
         /// Reserved.
-        reserved: [u8; 112],
+        16 => reserved: [u8; 112],
     }
 }
 
 wire! {
     /// Initialize Connection Response (3.6.2.3): 128 bytes.
-    IcResp, 128 {
+    #[derive(Debug)]
+    pub struct IcResp: 128 bytes {
         /// Common header.
-        ch: CommonHeader,
+        0 => ch: CommonHeader,
         /// PDU format version: 0.
-        pfv: U16,
+        8 => pfv: U16,
         /// Controller PDU data alignment, in dwords, 0's based, up to 31.
-        cpda: u8,
+        10 => cpda: u8,
         /// Digests enabled; see [`digest`].
-        dgst: u8,
+        11 => dgst: u8,
         /// The most data in one H2CData PDU, in bytes; at least 4096 and a multiple of 4.
-        maxh2cdata: U32,
+        12 => maxh2cdata: U32,
         /// Reserved.
-        reserved: [u8; 112],
+        16 => reserved: [u8; 112],
     }
 }
 
 wire! {
     /// Terminate Connection Request (3.6.2.4, 3.6.2.5): 24 bytes, then the offending header.
-    TermReq, 24 {
+    #[derive(Debug)]
+    pub struct TermReq: 24 bytes {
         /// Common header.
-        ch: CommonHeader,
+        0 => ch: CommonHeader,
         /// Fatal Error Status; see [`fes`].
-        fes: U16,
+        8 => fes: U16,
         /// Fatal Error Information: offset of the bad field, or the bad digest; at byte 10.
-        fei: U32,
+        10 => fei: U32,
         /// Reserved.
-        reserved: [u8; 10],
+        14 => reserved: [u8; 10],
     }
 }
 
@@ -190,64 +184,68 @@ pub mod fes {
 
 wire! {
     /// Command Capsule (3.6.2.6): 72 bytes, then in-capsule data.
-    CapsuleCmd, 72 {
+    #[derive(Debug)]
+    pub struct CapsuleCmd: 72 bytes {
         /// Common header.
-        ch: CommonHeader,
+        0 => ch: CommonHeader,
         /// The command.
-        sqe: Sqe,
+        8 => sqe: Sqe,
     }
 }
 
 wire! {
     /// Response Capsule (3.6.2.7): 24 bytes.
-    CapsuleResp, 24 {
+    #[derive(Debug)]
+    pub struct CapsuleResp: 24 bytes {
         /// Common header.
-        ch: CommonHeader,
+        0 => ch: CommonHeader,
         /// The response.
-        cqe: Cqe,
+        8 => cqe: Cqe,
     }
 }
 
 wire! {
     /// Data, in either direction (3.6.2.8, 3.6.2.9): 24 bytes, then the data.
-    Data, 24 {
+    #[derive(Debug)]
+    pub struct Data: 24 bytes {
         /// Common header.
-        ch: CommonHeader,
+        0 => ch: CommonHeader,
         /// Command identifier.
-        cccid: U16,
+        8 => cccid: U16,
         /// H2CData: the transfer tag of the R2T this answers. C2HData: reserved.
-        ttag: U16,
+        10 => ttag: U16,
         /// Offset of this PDU's data from the start of the command's data, in bytes.
-        datao: U32,
+        12 => datao: U32,
         /// Length of this PDU's data, in bytes.
-        datal: U32,
+        16 => datal: U32,
         /// Reserved.
-        reserved: [u8; 4],
+        20 => reserved: [u8; 4],
     }
 }
 
 wire! {
     /// Ready to Transfer (3.6.2.10): 24 bytes.
-    R2t, 24 {
+    #[derive(Debug)]
+    pub struct R2t: 24 bytes {
         /// Common header.
-        ch: CommonHeader,
+        0 => ch: CommonHeader,
         /// Command identifier.
-        cccid: U16,
+        8 => cccid: U16,
         /// Transfer tag, to be given back in the H2CData PDUs.
-        ttag: U16,
+        10 => ttag: U16,
         /// Offset of the data asked for, from the start of the command's data, in bytes.
-        r2to: U32,
+        12 => r2to: U32,
         /// Length of the data asked for, in bytes.
-        r2tl: U32,
+        16 => r2tl: U32,
         /// Reserved.
-        reserved: [u8; 4],
+        20 => reserved: [u8; 4],
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zerocopy::FromZeros;
+    use zerocopy::{FromZeros, IntoBytes};
 
     #[test]
     fn ic_headers_have_their_bytes_where_the_specification_puts_them() {

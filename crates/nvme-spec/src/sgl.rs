@@ -1,35 +1,23 @@
 //! Scatter Gather List descriptors (Base 2.1, section 4.3.2).
 
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// An SGL descriptor: 16 bytes. NVMe/TCP carries exactly one, in the command itself.
-#[derive(
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Debug,
-)]
-#[repr(C)]
-pub struct SglDescriptor {
-    /// Memory address, or the offset of in-capsule data.
-    pub address: U64,
-    /// Length of the data in bytes.
-    pub length: U32,
-    /// Reserved.
-    pub reserved: [u8; 3],
-    /// SGL descriptor type (bits 7:4) and sub type (bits 3:0).
-    pub identifier: u8,
+use crate::wire::wire;
+
+wire! {
+    /// An SGL descriptor: 16 bytes. NVMe/TCP carries exactly one, in the command itself.
+    #[derive(Debug)]
+    pub struct SglDescriptor: 16 bytes {
+        /// Memory address, or the offset of in-capsule data.
+        0 => address: U64,
+        /// Length of the data in bytes.
+        8 => length: U32,
+        /// Reserved.
+        12 => reserved: [u8; 3],
+        /// SGL descriptor type (bits 7:4) and sub type (bits 3:0).
+        15 => identifier: u8,
+    }
 }
-
-const _: () = assert!(size_of::<SglDescriptor>() == 16);
 
 impl SglDescriptor {
     /// SGL Data Block descriptor, Offset sub type: data inside the capsule.

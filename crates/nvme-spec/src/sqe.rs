@@ -2,36 +2,33 @@
 
 use core::fmt;
 
+use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::wire::wire;
 use crate::{SglDescriptor, opcode};
 
-/// A Submission Queue Entry: 64 bytes.
-#[derive(
-    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Default, PartialEq, Eq,
-)]
-#[repr(C)]
-pub struct Sqe {
-    /// Opcode; see [`opcode`].
-    pub opcode: u8,
-    /// Fused operation (bits 1:0) and PRP or SGL for data transfer (bits 7:6).
-    pub flags: u8,
-    /// Command identifier, unique among the commands outstanding on the queue.
-    pub cid: U16,
-    /// Namespace identifier; in a Fabrics command the first byte is its type.
-    pub nsid: U32,
-    /// Command dwords 2 and 3.
-    pub cdw2: [U32; 2],
-    /// Metadata pointer: unused by NVMe/TCP.
-    pub mptr: U64,
-    /// Data pointer: SGL descriptor 1.
-    pub sgl: SglDescriptor,
-    /// Command dwords 10 to 15.
-    pub cdw10: [U32; 6],
+wire! {
+    /// A Submission Queue Entry: 64 bytes.
+    pub struct Sqe: 64 bytes {
+        /// Opcode; see [`opcode`].
+        0 => opcode: u8,
+        /// Fused operation (bits 1:0) and PRP or SGL for data transfer (bits 7:6).
+        1 => flags: u8,
+        /// Command identifier, unique among the commands outstanding on the queue.
+        2 => cid: U16,
+        /// Namespace identifier; in a Fabrics command the first byte is its type.
+        4 => nsid: U32,
+        /// Command dwords 2 and 3.
+        8 => cdw2: [U32; 2],
+        /// Metadata pointer: unused by NVMe/TCP.
+        16 => mptr: U64,
+        /// Data pointer: SGL descriptor 1.
+        24 => sgl: SglDescriptor,
+        /// Command dwords 10 to 15.
+        40 => cdw10: [U32; 6],
+    }
 }
-
-const _: () = assert!(size_of::<Sqe>() == 64);
 
 /// Which way a command's data flows (Base 2.1, figure 91).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

@@ -2,8 +2,9 @@
 
 use zerocopy::little_endian::{U16, U32, U64, U128};
 
-use super::{Ascii, wire, write_ascii};
+use super::{Ascii, write_ascii};
 use crate::nqn::{Nqn, NqnError};
+use crate::wire::wire;
 
 wire! {
     /// Identify Controller data structure: what a controller is and can do.

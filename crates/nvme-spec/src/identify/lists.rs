@@ -2,7 +2,7 @@
 
 use zerocopy::little_endian::{U16, U32};
 
-use super::wire;
+use crate::wire::wire;
 
 wire! {
     /// Namespace list (CNS 02h, 07h, 10h, 1Ah): up to 1,024 identifiers, ascending, zeroes after.

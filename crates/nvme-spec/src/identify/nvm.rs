@@ -3,7 +3,7 @@
 
 use zerocopy::little_endian::{U16, U32, U64};
 
-use super::wire;
+use crate::wire::wire;
 
 wire! {
     /// I/O Command Set Specific Identify Namespace data structure of the NVM command set.

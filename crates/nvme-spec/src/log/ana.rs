@@ -5,8 +5,8 @@ use core::fmt;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::identify::wire;
 use crate::status::Status;
+use crate::wire::wire;
 
 wire! {
     /// The header of the page.

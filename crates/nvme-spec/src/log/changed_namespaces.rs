@@ -2,7 +2,8 @@
 
 use zerocopy::little_endian::U32;
 
-use crate::identify::{NSID_ALL, wire};
+use crate::identify::NSID_ALL;
+use crate::wire::wire;
 
 wire! {
     /// The namespaces that changed since the page was last read: identifiers ascending, zeroes

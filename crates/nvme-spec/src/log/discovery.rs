@@ -5,8 +5,9 @@ use core::fmt;
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
-use crate::identify::{Ascii, wire, write_ascii};
+use crate::identify::{Ascii, write_ascii};
 use crate::nqn::{Nqn, NqnError};
+use crate::wire::wire;
 
 wire! {
     /// The header of the page.

@@ -3,7 +3,7 @@
 
 use zerocopy::little_endian::U32;
 
-use crate::identify::wire;
+use crate::wire::wire;
 
 wire! {
     /// Commands Supported and Effects log page: a dword for each opcode.

@@ -2,8 +2,8 @@
 
 use zerocopy::little_endian::{U16, U32, U64};
 
-use crate::identify::wire;
 use crate::status::Status;
+use crate::wire::wire;
 
 wire! {
     /// One entry of the Error Information log page.

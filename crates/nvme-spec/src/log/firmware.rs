@@ -1,6 +1,7 @@
 //! Firmware Slot Information log page (LID 03h; Base 2.1, section 5.1.12).
 
-use crate::identify::{Ascii, wire, write_ascii};
+use crate::identify::{Ascii, write_ascii};
+use crate::wire::wire;
 
 wire! {
     /// Firmware Slot Information log page.

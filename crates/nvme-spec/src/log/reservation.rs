@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
 use crate::HostId;
-use crate::identify::wire;
+use crate::wire::wire;
 
 /// Reservation Types.
 pub mod rtype {

@@ -2,7 +2,7 @@
 
 use zerocopy::little_endian::{U16, U32, U128};
 
-use crate::identify::wire;
+use crate::wire::wire;
 
 wire! {
     /// SMART / Health Information log page. Counters stop at their greatest value.
