@@ -281,7 +281,7 @@ class KernelHost:
             name = os.path.basename(self.controller)
             equal("state", self.guest.run(f"cat /sys/class/nvme/{name}/state").strip(), "live")
         self._disconnect()
-        self._kernel_log("three queues and keep-alive")
+        self._kernel_log("three queues and keep-alive", kernel_log.KEEP_ALIVE_NEVER_SENT)
 
     def refusals(self):
         with self.check("an unknown subsystem NQN is refused by name"):

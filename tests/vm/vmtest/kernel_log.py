@@ -31,6 +31,13 @@ RECONNECTING = [
     r"nvme nvme\d+: Successfully reconnected \((\d+ attempts?|attempt \d+/-?\d+)\)$",
 ]
 
+# Keep Alive's timer may fire while the kernel disconnects. The command is then never sent, which
+# shows in its age: 2^32 ms less a few minutes. One that was sent and answered late does not match.
+KEEP_ALIVE_NEVER_SENT = [
+    r"nvme nvme\d+: long keepalive RTT \(4294\d{6} ms\)$",
+    r"nvme nvme\d+: failed nvme_keep_alive_end_io error=4$",
+]
+
 EXPORTING = [
     r"nvmet: adding nsid \d+ to subsystem ",
     r"nvmet: creating (nvm|discovery) controller \d+ for subsystem ",
