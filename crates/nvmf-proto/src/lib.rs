@@ -33,7 +33,7 @@
 //! fn carry(send: &mut impl FnMut(&mut Batch), receive: &mut impl FnMut(&[u8]) -> usize) {
 //!     let mut batch = Batch::new();
 //!     send(&mut batch);
-//!     let bytes = batch.to_vec(&NoPayload);
+//!     let bytes = batch.to_vec(&NoPayload).unwrap();
 //!     let mut at = 0;
 //!     while at < bytes.len() {
 //!         at += receive(&bytes[at..]);

@@ -19,6 +19,14 @@ pub trait PayloadSource {
     fn for_each<'a>(&'a self, tag: u16, offset: u32, length: u32, each: &mut dyn FnMut(&'a [u8]));
 }
 
+/// A [`PayloadSource`] has less, or more, of a command's data than was to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the data of command {tag} that was to be sent is not there")]
+pub struct MissingPayload {
+    /// The command: its slot at a controller, its identifier at a host.
+    pub tag: u16,
+}
+
 /// The source of an end that has no payload to send.
 #[derive(Clone, Copy, Debug)]
 pub struct NoPayload;
@@ -78,16 +86,21 @@ impl Batch {
     }
 
     /// Appends what is to be sent, at most `max` pieces, to `slices`.
+    ///
+    /// # Errors
+    ///
+    /// If the source has not all of the payload: anything sent in its place would be taken for
+    /// PDUs, so the connection has to end.
     pub fn io_slices<'a>(
         &'a self,
         source: &'a dyn PayloadSource,
         slices: &mut Vec<IoSlice<'a>>,
         max: usize,
-    ) {
+    ) -> Result<(), MissingPayload> {
         let mut skip = self.sent;
         for segment in &self.segments {
             if slices.len() >= max {
-                return;
+                break;
             }
             match *segment {
                 Segment::Bytes { start, len } => {
@@ -95,14 +108,20 @@ impl Batch {
                 }
                 Segment::Payload { tag, offset, len } => {
                     let skipped = u32::try_from(skip).unwrap_or(len).min(len);
+                    let mut missing = (len - skipped) as usize;
                     source.for_each(tag, offset + skipped, len - skipped, &mut |piece| {
+                        missing = missing.wrapping_sub(piece.len());
                         slices.push(IoSlice::new(piece));
                     });
+                    if missing != 0 {
+                        return Err(MissingPayload { tag });
+                    }
                 }
             }
             skip = 0;
         }
         slices.truncate(max.max(1));
+        Ok(())
     }
 
     /// Notes that the next `n` bytes are sent.
@@ -131,10 +150,14 @@ impl Batch {
     }
 
     /// All bytes still to be sent, in one piece.
-    pub fn to_vec(&self, source: &dyn PayloadSource) -> Vec<u8> {
+    ///
+    /// # Errors
+    ///
+    /// As [`io_slices`](Self::io_slices).
+    pub fn to_vec(&self, source: &dyn PayloadSource) -> Result<Vec<u8>, MissingPayload> {
         let mut slices = Vec::new();
-        self.io_slices(source, &mut slices, usize::MAX);
-        slices.iter().flat_map(|s| s.iter().copied()).collect()
+        self.io_slices(source, &mut slices, usize::MAX)?;
+        Ok(slices.iter().flat_map(|s| s.iter().copied()).collect())
     }
 
     /// Notes that with the bytes so far, the controller's slot is done.

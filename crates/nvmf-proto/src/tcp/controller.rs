@@ -119,13 +119,15 @@ pub struct Controller {
 }
 
 /// The PDU whose data is coming.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Receiving {
     /// `None`: the command was rejected when its header came.
     slot: Option<u16>,
     offset: u32,
-    /// It is the last of an R2T.
-    ends_r2t: bool,
+    /// The transfer tag of the R2T that this data is the last of; the tag is free after it.
+    ends_r2t: Option<u16>,
+    /// The answer to a command that was rejected: due once its capsule has come.
+    rejection: Option<Rejection>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -149,10 +151,14 @@ enum Outgoing {
         cqe: Cqe,
     },
     /// An answer to a command that never had a slot.
-    Rejection {
-        cqe: Cqe,
-        owns_cid: bool,
-    },
+    Rejection(Rejection),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rejection {
+    cqe: Cqe,
+    /// The identifier is the command's own, not that of another one still outstanding.
+    owns_cid: bool,
 }
 
 impl Controller {
@@ -267,8 +273,9 @@ impl Controller {
 
     /// Answers a command. Its identifier and SQHD are filled in here.
     ///
-    /// Where the host still owes data that R2Ts asked for, the answer goes out behind it: the
-    /// transfer tags must not outlive their command. A command whose data digest was wrong cannot
+    /// Where the rest of the capsule, or data that R2Ts asked for, is still to come, the answer goes
+    /// out behind it: transfer tags must not outlive their command, and no host expects an answer
+    /// to a capsule that it is still sending. A command whose data digest was wrong cannot
     /// succeed: its answer becomes Transient Transport Error.
     pub fn respond(&mut self, slot: u16, mut cqe: Cqe) {
         let Some(s) = self.slots.live(slot) else { return };
@@ -278,7 +285,8 @@ impl Controller {
         cqe.cid.set(s.cid);
         s.answered = true;
         s.requested = s.solicited;
-        if s.r2ts > 0 {
+        let capsule_is_coming = self.receiving.is_some_and(|r| r.slot == Some(slot));
+        if s.r2ts > 0 || capsule_is_coming {
             s.deferred = Some(cqe);
         } else {
             self.outgoing.push_back(Outgoing::Response { slot, cqe });
@@ -351,7 +359,7 @@ impl Controller {
                 batch.response(format, cqe);
                 batch.finish(slot);
             }
-            Outgoing::Rejection { mut cqe, owns_cid } => {
+            Outgoing::Rejection(Rejection { mut cqe, owns_cid }) => {
                 let cid = cqe.cid.get();
                 let sqhd = if owns_cid {
                     self.queue.complete(cid)
@@ -423,7 +431,7 @@ impl Controller {
             return Err(Violation::PduLength { kind: kind::CAPSULE_CMD, plen });
         }
         let cid = sqe.cid.get();
-        let mut slot = None;
+        let mut receiving = Receiving::default();
         let event = match self.admit(&sqe, in_capsule) {
             Ok(data) => {
                 let mut new = Slot::new(cid, data);
@@ -433,19 +441,21 @@ impl Controller {
                 }
                 let size = self.queue.size().entries();
                 let index = self.slots.insert(new).ok_or(Violation::QueueOverflow { size })?;
-                slot = Some(index);
+                receiving.slot = Some(index);
                 ControllerEvent::Command(ReceivedCommand { slot: index, sqe, data })
             }
             Err(violation) => {
                 let Answer::Fail(status) = violation.answer() else { return Err(violation) };
                 let owns_cid = !matches!(violation, Violation::CommandId { .. });
                 let cqe = Cqe::new(cid, status);
-                self.outgoing.push_back(Outgoing::Rejection { cqe, owns_cid });
+                receiving.rejection = Some(Rejection { cqe, owns_cid });
                 ControllerEvent::Rejected { sqe, violation }
             }
         };
         if in_capsule > 0 {
-            self.receiving = Some(Receiving { slot, offset: 0, ends_r2t: false });
+            self.receiving = Some(receiving);
+        } else {
+            self.outgoing.extend(receiving.rejection.map(Outgoing::Rejection));
         }
         Ok(event)
     }
@@ -481,11 +491,9 @@ impl Controller {
             return Err(Violation::LastFlag { cid });
         }
         r2t.next = end;
-        let slot = r2t.slot;
-        if last {
-            self.r2ts.remove(ttag);
-        }
-        self.receiving = Some(Receiving { slot: Some(slot), offset, ends_r2t: last });
+        let slot = Some(r2t.slot);
+        let ends_r2t = last.then_some(ttag);
+        self.receiving = Some(Receiving { slot, offset, ends_r2t, rejection: None });
         Ok(())
     }
 
@@ -502,6 +510,7 @@ impl Controller {
     /// A PDU's data is complete: perhaps so is all that was asked for, or the next R2T is due.
     fn end_of_data(&mut self, intact: bool) -> Option<ControllerEvent> {
         let receiving = self.receiving.take()?;
+        self.outgoing.extend(receiving.rejection.map(Outgoing::Rejection));
         let slot = receiving.slot?;
         let s = self.slots.get_mut(slot)?;
         s.corrupt |= !intact;
@@ -509,8 +518,9 @@ impl Controller {
             // The command fails in any case: what is not yet under way may stay where it is.
             s.requested = s.solicited;
         }
-        if receiving.ends_r2t {
+        if let Some(ttag) = receiving.ends_r2t {
             s.r2ts -= 1;
+            self.r2ts.remove(ttag);
             self.solicit(slot);
             // Some of those that wait may need no tag any more.
             while self.r2ts.has_room()
@@ -522,7 +532,7 @@ impl Controller {
         let s = self.slots.get_mut(slot)?;
         let complete = s.r2ts == 0
             && s.solicited == s.requested
-            && (receiving.ends_r2t || matches!(s.data, DataLocation::InCapsule { .. }));
+            && (receiving.ends_r2t.is_some() || matches!(s.data, DataLocation::InCapsule { .. }));
         if !complete {
             return None;
         }

@@ -64,7 +64,7 @@ pub enum HostEvent {
     Connected(Negotiated),
     /// The next bytes of the stream are a command's data.
     Payload(Payload),
-    /// A command is complete.
+    /// A command is complete; its identifier stays taken until [`Host::release`].
     Completion(Completion),
     /// The controller ended the connection.
     Terminated(Terminated),
@@ -113,6 +113,8 @@ struct Command {
     sent: bool,
     /// A data digest was wrong.
     corrupt: bool,
+    /// It is complete: nothing can come for it any more.
+    complete: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -234,6 +236,14 @@ impl Host {
         n
     }
 
+    /// The completion of command `cid` was taken note of, and no [`Batch`] refers to its data any
+    /// more: its identifier may be used again.
+    pub fn release(&mut self, cid: u16) {
+        if self.commands.get(usize::from(cid)).is_some_and(|command| command.complete) {
+            self.queue.complete(cid);
+        }
+    }
+
     /// Whether there is anything to send.
     pub fn wants_transmit(&self) -> bool {
         self.link.has_goodbye() || (self.link.phase != Phase::Ended && !self.outgoing.is_empty())
@@ -346,7 +356,7 @@ impl Host {
         let live = self.queue.is_live(cid);
         self.commands
             .get_mut(usize::from(cid))
-            .filter(|command| live && command.sent)
+            .filter(|command| live && command.sent && !command.complete)
             .ok_or(Violation::UnknownCommand { kind, cid })
     }
 
@@ -370,7 +380,9 @@ impl Host {
     fn complete(&mut self, cid: u16, cqe: Cqe, corrupt: bool) -> HostEvent {
         // A command that failed early wants no more of its data.
         self.outgoing.retain(|o| !matches!(o, Outgoing::Data { cid: c, .. } if *c == cid));
-        self.queue.complete(cid);
+        if let Some(command) = self.commands.get_mut(usize::from(cid)) {
+            command.complete = true;
+        }
         let mut completion = Completion { cid, cqe, violation: None };
         if corrupt {
             completion.violation = Some(Violation::DataDigest { cid });

@@ -85,15 +85,15 @@ fn in_capsule_data_of_an_answered_command_is_dropped() {
 }
 
 #[test]
-fn a_slot_used_again_gets_nothing_of_the_command_before() {
+fn an_answer_given_while_the_capsule_is_coming_goes_out_behind_it() {
     let mut end = ControllerEnd::ready(false);
     let write = capsule(1, 0x01, 4096, &[0xa5; 4096]).bytes();
     end.give(&write[..80]).unwrap();
     let slot = end.slot();
     end.controller.respond(slot, failure());
-    // Answered, sent and released while the data is still coming.
-    assert_eq!(end.sent().len(), 24);
+    assert!(end.sent().is_empty(), "the host is still sending");
     end.give(&write[80..]).unwrap();
+    assert_eq!(end.sent().len(), 24);
     assert_eq!(end.taken, 8);
     end.events.clear();
     let next = capsule(2, 0x01, 512, &[1; 512]).bytes();
@@ -106,6 +106,17 @@ fn a_slot_used_again_gets_nothing_of_the_command_before() {
     };
     assert_eq!(command.data, DataLocation::InCapsule { length: 512 });
     assert_eq!(end.taken, 8 + 512);
+}
+
+#[test]
+fn a_command_is_rejected_once_its_capsule_has_come() {
+    let mut end = ControllerEnd::ready(false);
+    let bad = capsule(1, 0x5a, 64, &[0; 64]).bytes();
+    end.give(&bad[..100]).unwrap();
+    assert!(matches!(end.events[..], [ControllerEvent::Rejected { .. }]));
+    assert!(end.sent().is_empty(), "the host is still sending");
+    end.give(&bad[100..]).unwrap();
+    assert_eq!(end.sent().len(), 24);
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl HostApp {
         if self.host.wants_transmit() {
             self.host.poll_transmit(&source, &mut self.batch, rng.up_to(40_000));
         }
-        let mut bytes = self.batch.to_vec(&source);
+        let mut bytes = self.batch.to_vec(&source).unwrap();
         assert_eq!(bytes.len(), self.batch.len());
         bytes.truncate(rng.up_to(60_000));
         self.advance(bytes.len());
@@ -137,7 +137,7 @@ impl HostApp {
     pub fn transmit_all(&mut self) -> Vec<u8> {
         let source = Source(&self.live);
         self.host.poll_transmit(&source, &mut self.batch, usize::MAX);
-        let bytes = self.batch.to_vec(&source);
+        let bytes = self.batch.to_vec(&source).unwrap();
         self.advance(bytes.len());
         bytes
     }
@@ -147,6 +147,7 @@ impl HostApp {
         if self.batch.is_empty() {
             for cid in self.lingering.drain(..) {
                 self.live.remove(&cid);
+                self.host.release(cid);
             }
         }
     }
@@ -195,6 +196,7 @@ impl HostApp {
             self.lingering.push(cid);
         } else {
             self.live.remove(&cid);
+            self.host.release(cid);
         }
     }
 

@@ -188,7 +188,7 @@ impl HostEnd {
     pub fn sent(&mut self) -> Vec<u8> {
         let mut batch = Batch::new();
         self.host.poll_transmit(&Zeroes, &mut batch, usize::MAX);
-        batch.to_vec(&Zeroes)
+        batch.to_vec(&Zeroes).unwrap()
     }
 
     pub fn give(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
@@ -204,7 +204,10 @@ impl HostEnd {
                         return Ok(());
                     }
                 }
-                Some(HostEvent::Completion(completion)) => self.completions.push(completion),
+                Some(HostEvent::Completion(completion)) => {
+                    self.host.release(completion.cid);
+                    self.completions.push(completion);
+                }
                 Some(event) => self.events.push(event),
             }
         }
@@ -272,7 +275,7 @@ impl ControllerEnd {
     pub fn sent(&mut self) -> Vec<u8> {
         let mut batch = Batch::new();
         self.controller.poll_transmit(&Zeroes, &mut batch, usize::MAX);
-        let bytes = batch.to_vec(&Zeroes);
+        let bytes = batch.to_vec(&Zeroes).unwrap();
         batch.advance(bytes.len());
         for slot in batch.take_finished() {
             self.controller.release(slot);

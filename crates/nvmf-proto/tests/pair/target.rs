@@ -119,7 +119,7 @@ impl Target {
         if self.controller.wants_transmit() {
             self.controller.poll_transmit(&source, &mut self.batch, encode);
         }
-        let mut bytes = self.batch.to_vec(&source);
+        let mut bytes = self.batch.to_vec(&source).unwrap();
         bytes.truncate(send);
         self.batch.advance(bytes.len());
         for slot in self.batch.take_finished() {

@@ -5,6 +5,7 @@ use nvmf_proto::tcp::{ControllerConfig, DataLocation, HostConfig, TransferError}
 
 use crate::host_app::{Op, region_data};
 use crate::pair::{Pair, Setup, success};
+use crate::raw::{ControllerEnd, capsule, data};
 
 /// A pair whose target leaves the answers to the test.
 fn by_hand(setup: Setup) -> Pair {
@@ -231,4 +232,24 @@ fn a_stream_cut_into_single_bytes_means_the_same() {
     let read = pair.operate(Op::Read { region: 1, length: 9_000 });
     assert_eq!(read.data, region_data(!1, 9_000));
     pair.assert_idle();
+}
+
+#[test]
+fn a_transfer_tag_is_taken_until_its_last_byte_has_come() {
+    let mut end = ControllerEnd::ready(false);
+    let slot_of = |end: &mut ControllerEnd, cid| {
+        end.give(&capsule(cid, 0x5a, 4096, &[]).bytes()).unwrap();
+        end.slot()
+    };
+    let (first, second) = (slot_of(&mut end, 5), slot_of(&mut end, 6));
+    let tag = |sent: &[u8]| u16::from_le_bytes([sent[10], sent[11]]);
+    end.controller.request_data(first, 4096).unwrap();
+    assert_eq!(tag(&end.sent()), 0);
+    let last = data(6, 5, 0, 0, 4096, &[7; 4096]).flags(4).bytes();
+    end.give(&last[..1000]).unwrap();
+    end.controller.request_data(second, 2048).unwrap();
+    assert_eq!(tag(&end.sent()), 1, "the tag of a transfer that is still under way");
+    end.give(&last[1000..]).unwrap();
+    end.controller.request_data(second, 2048).unwrap();
+    assert_eq!(tag(&end.sent()), 0);
 }

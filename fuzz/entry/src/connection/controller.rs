@@ -247,7 +247,9 @@ impl Run {
         let mut batch = Batch::new();
         self.controller.poll_transmit(&self.pattern, &mut batch, usize::MAX);
         assert!(!self.controller.wants_transmit());
-        let headers = self.listener.hear(&batch.to_vec(&self.pattern), self.outward);
+        let headers = self
+            .listener
+            .hear(&batch.to_vec(&self.pattern).expect("a pattern without end"), self.outward);
         for header in headers {
             match header.pdu {
                 Pdu::R2t(r2t) => {
@@ -293,7 +295,11 @@ impl Run {
                     assert!(self.controller.has_ended());
                     let mut batch = Batch::new();
                     self.controller.poll_transmit(&self.pattern, &mut batch, usize::MAX);
-                    check_goodbye(violation, Role::Controller, &batch.to_vec(&self.pattern));
+                    check_goodbye(
+                        violation,
+                        Role::Controller,
+                        &batch.to_vec(&self.pattern).expect("a pattern without end"),
+                    );
                     assert!(!self.controller.wants_transmit());
                     return;
                 }

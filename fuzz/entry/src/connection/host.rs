@@ -178,7 +178,10 @@ impl Run {
         let mut batch = Batch::new();
         self.host.poll_transmit(&self.pattern, &mut batch, usize::MAX);
         assert!(!self.host.wants_transmit());
-        for header in self.listener.hear(&batch.to_vec(&self.pattern), self.outward) {
+        for header in self
+            .listener
+            .hear(&batch.to_vec(&self.pattern).expect("a pattern without end"), self.outward)
+        {
             match header.pdu {
                 Pdu::Command(sqe) => {
                     let live = self.live.get_mut(&sqe.cid.get()).expect("a live command");
@@ -216,7 +219,11 @@ impl Run {
                     assert!(self.host.has_ended());
                     let mut batch = Batch::new();
                     self.host.poll_transmit(&self.pattern, &mut batch, usize::MAX);
-                    check_goodbye(violation, Role::Host, &batch.to_vec(&self.pattern));
+                    check_goodbye(
+                        violation,
+                        Role::Host,
+                        &batch.to_vec(&self.pattern).expect("a pattern without end"),
+                    );
                     assert!(!self.host.wants_transmit());
                     return;
                 }
@@ -240,6 +247,7 @@ impl Run {
                 Some(HostEvent::Completion(completion)) => {
                     assert!(self.live.remove(&completion.cid).is_some(), "completed twice");
                     self.order.retain(|cid| *cid != completion.cid);
+                    self.host.release(completion.cid);
                     let success = completion.cqe.status().is_success();
                     assert!(!(success && completion.violation.is_some()));
                 }
