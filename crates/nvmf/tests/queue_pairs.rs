@@ -176,6 +176,35 @@ fn many_commands_are_outstanding_and_each_gets_its_own_data() {
 }
 
 #[test]
+fn identifiers_used_again_mix_nothing_up() {
+    // Small commands in a full queue: their answers come many at once, and each that is taken
+    // makes room for a new command while others are still waiting to be taken.
+    over_each(serve_ram, |queue| {
+        let mut written = std::collections::HashMap::new();
+        let mut seen = std::collections::HashSet::new();
+        for i in 0..2000u64 {
+            while !queue.has_room() {
+                let completion = queue.wait_any(soon()).unwrap().into_result("Write").unwrap();
+                assert_eq!(written.remove(&completion.id), Some(completion.data));
+            }
+            let bytes = Data::write(i.to_le_bytes().repeat(75));
+            let id = queue.submit(at(nvm::WRITE, i * 600), bytes.clone()).unwrap();
+            assert!(seen.insert(id), "an identifier given out twice");
+            written.insert(id, bytes);
+        }
+        while !written.is_empty() {
+            let completion = queue.wait_any(soon()).unwrap().into_result("Write").unwrap();
+            assert_eq!(written.remove(&completion.id), Some(completion.data));
+        }
+        for i in 0..2000u64 {
+            let id = queue.submit(at(nvm::READ, i * 600), Data::read(600)).unwrap();
+            let completion = queue.wait(id, soon()).unwrap().into_result("Read").unwrap();
+            assert_eq!(completion.data.into_bytes(), i.to_le_bytes().repeat(75), "block {i}");
+        }
+    });
+}
+
+#[test]
 fn a_command_with_lent_data_passes_between_those_outstanding() {
     over_each(serve_ram, |queue| {
         let id = queue.submit(at(nvm::WRITE, 0), Data::write(pattern(100_000))).unwrap();

@@ -1,6 +1,6 @@
 //! A host's queue pair.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 
 use nvme_spec::fabrics::{Connect, ConnectData, Disconnect};
@@ -57,14 +57,18 @@ impl ConnectOptions {
     }
 }
 
-/// A command that was submitted, until its completion is taken.
+/// A command that was submitted. No two commands of a queue pair have the same one, though their
+/// identifiers on the wire are used over and over.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct CommandId(u16);
+pub struct CommandId {
+    number: u64,
+    cid: u16,
+}
 
 impl CommandId {
-    /// The identifier on the wire.
+    /// The identifier on the wire, which is the command's own until its completion is reported.
     pub fn cid(self) -> u16 {
-        self.0
+        self.cid
     }
 }
 
@@ -104,8 +108,10 @@ pub struct QueuePair {
     cntlid: u16,
     /// Completions that came while another one was waited for.
     done: VecDeque<Completion>,
-    /// Commands whose completions are to be reported; of those given up, none is.
-    awaited: HashSet<u16>,
+    /// Commands whose completions are to be reported, by identifier; those given up are not here.
+    awaited: HashMap<u16, CommandId>,
+    /// How many commands were submitted.
+    submitted: u64,
 }
 
 impl QueuePair {
@@ -131,7 +137,8 @@ impl QueuePair {
             qid,
             cntlid: accepted.cntlid,
             done: VecDeque::new(),
-            awaited: HashSet::new(),
+            awaited: HashMap::new(),
+            submitted: 0,
         })
     }
 
@@ -170,8 +177,10 @@ impl QueuePair {
     /// Identifier and data pointer of `sqe` are filled in.
     pub fn submit(&mut self, sqe: Sqe, data: Data) -> Result<CommandId, Error> {
         let cid = self.transport.submit(sqe, data)?;
-        self.awaited.insert(cid);
-        Ok(CommandId(cid))
+        self.submitted += 1;
+        let id = CommandId { number: self.submitted, cid };
+        self.awaited.insert(cid, id);
+        Ok(id)
     }
 
     /// Sends all that was submitted.
@@ -198,8 +207,8 @@ impl QueuePair {
         {
             return Ok(completion);
         }
-        if !self.awaited.contains(&id.0) {
-            return Err(Error::NotOutstanding(id.0));
+        if !self.is_awaited(id) {
+            return Err(Error::NotOutstanding(id.cid));
         }
         loop {
             match self.take_any(deadline)? {
@@ -212,7 +221,9 @@ impl QueuePair {
     /// Gives a command up: its completion will not be reported. It keeps its place in the queue
     /// until the controller answers it.
     pub fn forget(&mut self, id: CommandId) {
-        self.awaited.remove(&id.0);
+        if self.is_awaited(id) {
+            self.awaited.remove(&id.cid);
+        }
         self.done.retain(|c| c.id != id);
     }
 
@@ -233,9 +244,8 @@ impl QueuePair {
         }
         let (done, awaited) = (&mut self.done, &mut self.awaited);
         let mut others = |completion: transport::Completion, data| {
-            if awaited.remove(&completion.cid) {
-                done.push_back(with_data(completion, data));
-            }
+            let id = awaited.remove(&completion.cid);
+            done.extend(id.map(|id| with_data(id, completion, data)));
         };
         let completion = self.transport.execute(sqe, transfer, &mut others, deadline)?;
         let status = completion.cqe.status();
@@ -258,14 +268,18 @@ impl QueuePair {
     /// Waits for a completion, and says which unless it was given up.
     fn take_any(&mut self, deadline: Deadline) -> Result<Option<Completion>, TransportError> {
         let (completion, data) = self.transport.next_completion(deadline)?;
-        let wanted = self.awaited.remove(&completion.cid);
-        Ok(wanted.then(|| with_data(completion, data)))
+        let id = self.awaited.remove(&completion.cid);
+        Ok(id.map(|id| with_data(id, completion, data)))
+    }
+
+    fn is_awaited(&self, id: CommandId) -> bool {
+        self.awaited.get(&id.cid) == Some(&id)
     }
 }
 
-fn with_data(completion: transport::Completion, data: Data) -> Completion {
-    let transport::Completion { cid, cqe, violation } = completion;
-    Completion { id: CommandId(cid), cqe, data, violation }
+fn with_data(id: CommandId, completion: transport::Completion, data: Data) -> Completion {
+    let transport::Completion { cqe, violation, .. } = completion;
+    Completion { id, cqe, data, violation }
 }
 
 /// The printable name of a command on this queue.

@@ -271,7 +271,11 @@ impl ControllerTcp {
     /// Copies the batch behind what is pending.
     fn gather(&mut self, source: &dyn PayloadSource) {
         let mut slices = Vec::new();
-        self.batch.io_slices(source, &mut slices, usize::MAX);
+        if let Err(missing) = self.batch.io_slices(source, &mut slices, usize::MAX) {
+            tracing::error!(%missing, "the connection cannot go on");
+            self.broken = true;
+            return;
+        }
         for slice in &slices {
             self.pending.extend_from_slice(slice);
         }

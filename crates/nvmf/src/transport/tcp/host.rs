@@ -91,6 +91,8 @@ impl HostTcp {
         loop {
             let sendable = self.done.front().is_some_and(|c| !self.batch.refers_to(c.cid));
             if sendable && let Some(completion) = self.done.pop_front() {
+                // Not before: a new command of this identifier would find the old one's data.
+                self.host.release(completion.cid);
                 return Ok(completion);
             }
             if self.broken {

@@ -125,7 +125,7 @@ impl Socket {
             if !pending.is_empty() {
                 slices.push(IoSlice::new(pending));
             }
-            batch.io_slices(source, &mut slices, MAX_SLICES);
+            batch.io_slices(source, &mut slices, MAX_SLICES).map_err(io::Error::other)?;
             // Not `write_vectored`: that would raise SIGPIPE in programs that do not ignore it.
             let mut no_control = SendAncillaryBuffer::default();
             let sent = sendmsg(&self.stream, &slices, &mut no_control, SendFlags::NOSIGNAL);
