@@ -227,7 +227,8 @@ impl Run {
             return;
         }
         let left = transport(live.data) - live.sent;
-        let length = if bytes.flag() { left } else { bytes.below(DATA_MAX as u32) };
+        let most = DATA_MAX as u32;
+        let length = if bytes.flag() { left.min(most) } else { bytes.below(most) };
         let finish = bytes.flag();
         let possible =
             length > 0 && length <= left && !live.answered && (!finish || length == left);

@@ -13,7 +13,7 @@ use nvmf_proto::digest::crc32c;
 use nvmf_proto::pdu::{Decoder, Format, Header, Item, PayloadSource, Pdu};
 use nvmf_proto::{Answer, Role, Violation};
 
-/// The most data that a command has here, in bytes.
+/// The most data that is moved here at once, in bytes.
 const DATA_MAX: usize = 40_000;
 
 /// The payload of every command: each byte tells its offset.
@@ -21,18 +21,22 @@ struct Pattern(&'static [u8]);
 
 impl Pattern {
     fn new() -> Self {
-        static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| (0..DATA_MAX).map(byte_at).collect());
+        static BYTES: LazyLock<Vec<u8>> =
+            LazyLock::new(|| (0..PERIOD + DATA_MAX).map(byte_at).collect());
         Self(&BYTES)
     }
 }
 
+/// After as many bytes the pattern begins anew.
+const PERIOD: usize = 251;
+
 fn byte_at(offset: usize) -> u8 {
-    (offset % 251) as u8
+    (offset % PERIOD) as u8
 }
 
 impl PayloadSource for Pattern {
     fn for_each<'a>(&'a self, _: u16, offset: u32, length: u32, each: &mut dyn FnMut(&'a [u8])) {
-        each(&self.0[offset as usize..][..length as usize]);
+        each(&self.0[offset as usize % PERIOD..][..length as usize]);
     }
 }
 
