@@ -440,6 +440,14 @@ mod tests {
     fn a_configured_uuid_is_kept() {
         let subsystem = build(&["mem:1M,uuid=00112233-4455-6677-8899-aabbccddeeff"]);
         assert_eq!(subsystem.namespaces()[0].uuid()[..3], [0x00, 0x11, 0x22]);
+        let backend = Arc::new(nvmf_storage::Null::new(
+            nvmf_storage::Geometry::new(nvmf_storage::BlockSize::B512, 8).unwrap(),
+        ));
+        let subsystem =
+            Subsystem::builder(nqn(NQN)).namespace_with_uuid(5, backend, [7; 16]).build().unwrap();
+        let ns = subsystem.namespace(5).unwrap();
+        assert_eq!(ns.uuid(), [7; 16]);
+        assert_ne!(ns.nguid(), [7; 16]);
     }
 
     #[test]

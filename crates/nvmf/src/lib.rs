@@ -50,7 +50,8 @@
 //! # What it does not do
 //!
 //! - No RDMA, no TLS, no in-band authentication, no multipath.
-//! - It keeps one thread per waiting queue pair: for thousands of connections use `nvmf-target`.
+//! - It keeps one thread per waiting queue pair: right for a few hundred connections, not for
+//!   many thousands.
 
 #![forbid(unsafe_code)]
 
@@ -60,6 +61,7 @@ mod deadline;
 mod error;
 pub mod host;
 pub mod transport;
+mod wire_log;
 
 pub use data::{Data, Transfer};
 pub use deadline::Deadline;

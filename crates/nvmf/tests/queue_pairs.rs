@@ -490,6 +490,29 @@ fn both_ends_sending_much_at_once_do_not_wait_for_each_other() {
 }
 
 #[test]
+fn a_socket_of_the_callers_own_becomes_a_queue_pair() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let own = stream.local_addr().unwrap();
+    let (accepted, peer) = listener.accept().unwrap();
+    assert_eq!(peer, own);
+    let controller = thread::spawn(move || {
+        let config = ControllerConfig::default();
+        let transport = ControllerTcp::accept(accepted, &config, soon()).unwrap();
+        let accept = AcceptOptions::default();
+        let pending = controller::accept(Box::new(transport), &accept, soon()).unwrap();
+        serve_ram(pending.accept(7, soon()).unwrap());
+    });
+    let host = HostTcp::from_stream(stream, &HostConfig::default(), soon()).unwrap();
+    assert_eq!(host.stream().local_addr().unwrap(), own);
+    let mut queue = QueuePair::connect(Box::new(host), &options(), soon()).unwrap();
+    let id = queue.submit(at(nvm::READ, 0), Data::read(512)).unwrap();
+    queue.wait(id, soon()).unwrap().into_result("Read").unwrap();
+    drop(queue);
+    controller.join().unwrap();
+}
+
+#[test]
 fn a_handshake_with_a_silent_peer_ends_at_its_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

@@ -1,12 +1,19 @@
 //! The printers, for whatever bytes a peer sends.
 
+use nvme_spec::event::Event;
 use nvme_spec::fabrics::ConnectData;
+use nvme_spec::feature::{
+    Arbitration, AsyncEventConfig, ErrorRecovery, HostBehaviorSupport, KeepAliveTimer,
+    NumberOfQueues, PowerManagement, SupportedCapabilities, TemperatureThreshold, Timestamp,
+    VolatileWriteCache, WriteAtomicity,
+};
 use nvme_spec::identify::{
     ActiveNamespaceList, CommandSetList, ControllerList, IdentifyController, IdentifyControllerNvm,
     IdentifyNamespace, IdentifyNamespaceNvm, IndependentNamespace,
 };
 use nvme_spec::print::{
-    AdminCommand, DescriptorFields, Fields, IoCommand, Json, Line, LogPageFields, PduFields, Table,
+    AdminCommand, DescriptorFields, Fields, IoCommand, Json, Line, LogPageFields, PduFields,
+    PropertyValue, Table,
 };
 use nvme_spec::{Cqe, Sqe};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -19,7 +26,7 @@ pub fn print(data: &[u8]) {
     let mut bytes = Bytes(data);
     let choice = bytes.u8();
     let page = bytes.0;
-    match choice % 16 {
+    match choice % 19 {
         0 => whole::<IdentifyController>(page),
         1 => whole::<IdentifyNamespace>(page),
         2 => whole::<IndependentNamespace>(page),
@@ -38,10 +45,34 @@ pub fn print(data: &[u8]) {
             show(&IoCommand(&sqe));
         }
         13 => show(&PduFields(page)),
+        14 => {
+            let (offset, value) = (bytes.u8().into(), u64::from_le_bytes(bytes.array()));
+            show(&PropertyValue { offset, value });
+        }
+        15 => feature(bytes.u8(), bytes.u32()),
+        16 => whole::<HostBehaviorSupport>(page),
+        17 => whole::<Timestamp>(page),
         _ => {
             let lid = bytes.u8();
             show(&LogPageFields { lid, page: bytes.0 });
         }
+    }
+}
+
+/// The value of a feature, or an event.
+fn feature(which: u8, value: u32) {
+    match which % 11 {
+        0 => show(&Arbitration(value)),
+        1 => show(&PowerManagement(value)),
+        2 => show(&TemperatureThreshold(value)),
+        3 => show(&ErrorRecovery(value)),
+        4 => show(&VolatileWriteCache(value)),
+        5 => show(&WriteAtomicity(value)),
+        6 => show(&KeepAliveTimer(value)),
+        7 => show(&AsyncEventConfig(value)),
+        8 => show(&SupportedCapabilities(value)),
+        9 => show(&NumberOfQueues::from_dw0(value)),
+        _ => show(&Event::from_dw0(value)),
     }
 }
 

@@ -78,7 +78,6 @@ impl Served {
     }
 
     fn command(&mut self, mut command: Command) -> Result<After, TransportError> {
-        tracing::trace!(sqe = ?command.sqe(), "I/O command");
         let association = self.membership.association();
         let done = match plan(association, command.sqe(), command.data_len()) {
             Ok(Plan::Execute(operation)) => execute(

@@ -7,8 +7,8 @@ use nvmf_proto::queue::QueueSize;
 use nvmf_proto::tcp::TransferError;
 
 use super::command::{Command, Orphans};
-use crate::Deadline;
 use crate::transport::{ControllerTransport, DataError, TransportError};
+use crate::{Deadline, wire_log};
 
 /// A controller's queue pair: a connection whose Connect was accepted.
 ///
@@ -47,7 +47,10 @@ impl QueuePair {
     pub fn receive(&mut self, deadline: Deadline) -> Result<Option<Command>, TransportError> {
         self.answer_orphans();
         let received = self.transport.receive(deadline)?;
-        Ok(received.map(|received| Command::new(received, &self.orphans)))
+        Ok(received.map(|received| {
+            wire_log::command(self.qid, &received.sqe);
+            Command::new(received, &self.orphans)
+        }))
     }
 
     /// Receives bytes of a command's data, wherever the host has them: in the capsule, or to be
@@ -132,6 +135,7 @@ impl QueuePair {
 
     /// Answers a command; identifier and SQHD are filled in.
     pub fn respond(&mut self, command: Command, cqe: Cqe) {
+        wire_log::response(self.qid, command.sqe().cid.get(), &cqe);
         self.transport.respond(command.answer(), cqe);
     }
 

@@ -11,7 +11,7 @@ use nvmf_proto::violation::Violation;
 use zerocopy::IntoBytes;
 
 use crate::transport::{self, HostTransport, TransportError};
-use crate::{Data, Deadline, Error, Transfer};
+use crate::{Data, Deadline, Error, Transfer, wire_log};
 
 /// What a host's Connect command asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -177,6 +177,7 @@ impl QueuePair {
     /// Identifier and data pointer of `sqe` are filled in.
     pub fn submit(&mut self, sqe: Sqe, data: Data) -> Result<CommandId, Error> {
         let cid = self.transport.submit(sqe, data)?;
+        wire_log::command(self.qid, &Sqe { cid: cid.into(), ..sqe });
         self.submitted += 1;
         let id = CommandId { number: self.submitted, cid };
         self.awaited.insert(cid, id);
@@ -248,6 +249,9 @@ impl QueuePair {
             done.extend(id.map(|id| with_data(id, completion, data)));
         };
         let completion = self.transport.execute(sqe, transfer, &mut others, deadline)?;
+        let cid = completion.cid;
+        wire_log::command(self.qid, &Sqe { cid: cid.into(), ..sqe });
+        wire_log::response(self.qid, cid, &completion.cqe);
         let status = completion.cqe.status();
         if status.is_success() {
             Ok(completion.cqe)
@@ -268,6 +272,7 @@ impl QueuePair {
     /// Waits for a completion, and says which unless it was given up.
     fn take_any(&mut self, deadline: Deadline) -> Result<Option<Completion>, TransportError> {
         let (completion, data) = self.transport.next_completion(deadline)?;
+        wire_log::response(self.qid, completion.cid, &completion.cqe);
         let id = self.awaited.remove(&completion.cid);
         Ok(id.map(|id| with_data(id, completion, data)))
     }
