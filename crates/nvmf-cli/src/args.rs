@@ -70,16 +70,16 @@ Examples:
     /// Copy bytes from a namespace to a file or standard output
     #[command(after_help = "\
 Examples:
-  nvmf read nvme+tcp://127.0.0.1/SUBNQN disk.img                 all of namespace 1
+  nvmf read nvme+tcp://127.0.0.1/SUBNQN copy.img                 all of namespace 1
   nvmf read nvme+tcp://127.0.0.1/SUBNQN/2 --length 1M | xxd      to standard output
   nvmf read nvme+tcp://127.0.0.1/SUBNQN part.img --offset 3000 --length 70000")]
     Read(Read),
     /// Copy bytes from a file or standard input to a namespace
     #[command(after_help = "\
 Examples:
-  nvmf write nvme+tcp://127.0.0.1/SUBNQN disk.img
+  nvmf write nvme+tcp://127.0.0.1/SUBNQN copy.img
   echo hello | nvmf write nvme+tcp://127.0.0.1/SUBNQN --offset 1000
-  nvmf write nvme+tcp://127.0.0.1/SUBNQN/2 disk.img --length 1M
+  nvmf write nvme+tcp://127.0.0.1/SUBNQN/2 copy.img --length 1M
 
 Blocks that are written only in part are read before, and so keep the rest of what they hold. The
 last command is Flush: what was written is durable when nvmf ends with status 0.

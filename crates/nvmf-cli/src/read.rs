@@ -1,11 +1,11 @@
 //! `nvmf read`
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use nvmf::host::QueuePair;
 use nvmf::spec::opcode;
 use nvmf::{Data, Deadline};
@@ -35,11 +35,27 @@ pub(crate) fn run(args: &args::Read) -> anyhow::Result<()> {
     let session = prepared.open(&args.transfer)?;
     let name = file.as_deref().unwrap_or("standard output").to_owned();
     let output: Box<dyn Write + Send> = match &file {
-        Some(path) => Box::new(File::create(path).with_context(|| format!("cannot write {path}"))?),
+        Some(path) => Box::new(create(path)?),
         None => Box::new(io::stdout()),
     };
     transfer(session, offset, end, name, output)
         .with_context(|| format!("cannot read namespace {nsid} of {}", connector.name()))
+}
+
+/// Opens what is written to, and empties it if it is a regular file: but only one that nobody
+/// holds a lock on, as `nvmf serve` does on each file that hosts may write.
+fn create(path: &str) -> anyhow::Result<File> {
+    let cannot = || format!("cannot write {path}");
+    let opened = File::options().write(true).create(true).truncate(false).open(path);
+    let file = opened.with_context(cannot)?;
+    if file.metadata().with_context(cannot)?.is_file() {
+        // Where a file system has no locks, nobody can hold one.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            bail!("cannot write {path}: it is in use by another program; is it being served?");
+        }
+        file.set_len(0).with_context(cannot)?;
+    }
+    Ok(file)
 }
 
 fn transfer(

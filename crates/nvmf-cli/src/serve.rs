@@ -95,7 +95,7 @@ fn announcement(
         let authority = SocketAddr::new(ip, port);
         let _ = writeln!(text, "Ready on {address}; to use it:");
         let _ = writeln!(text, "  nvme connect -t tcp -a {ip} -s {port} -n {nqn}");
-        let _ = writeln!(text, "  nvmf read nvme+tcp://{authority}/{nqn}/1 disk.img");
+        let _ = writeln!(text, "  nvmf read nvme+tcp://{authority}/{nqn}/1 copy.img");
         if address.ip().is_unspecified() {
             let _ = writeln!(text, "  (on other machines, with this machine's address for {ip})");
         }
@@ -130,7 +130,7 @@ mod tests {
             "  namespace 1: mem:256M, 65536 blocks of 4096 bytes",
             "  namespace 2: file:/srv/a b.img,ro, 262144 blocks of 4096 bytes",
             "  nvme connect -t tcp -a 127.0.0.1 -s 4420 -n nqn.2026-01.org.example:d",
-            "  nvmf read nvme+tcp://[::1]:4421/nqn.2026-01.org.example:d/1 disk.img",
+            "  nvmf read nvme+tcp://[::1]:4421/nqn.2026-01.org.example:d/1 copy.img",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
         }

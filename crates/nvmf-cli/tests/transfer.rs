@@ -184,6 +184,24 @@ fn files_that_cannot_be_used_are_named() {
 }
 
 #[test]
+fn a_file_that_is_being_served_is_not_read_into() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk.img");
+    let data = Random(9).bytes(1 << 20);
+    fs::write(&path, &data).unwrap();
+    let file = path.display().to_string();
+    let server = Server::start(&[&format!("file:{file}")]);
+    let error = fails(1, &["read", &server.target(), &file]);
+    assert!(error.contains(&file) && error.contains("is it being served?"), "{error}");
+    assert!(fs::read(&path).unwrap() == data, "the disk was changed");
+    drop(server);
+    // Served no longer, it is a file as any other: what it had is replaced, and no more is left.
+    let other = Server::start(&["mem:64K"]);
+    ok(&["read", &other.target(), &file]);
+    assert!(fs::read(&path).unwrap() == [0; 64 << 10]);
+}
+
+#[test]
 fn a_disk_that_is_full_stops_the_read_and_says_how_far_it_got() {
     let server = Server::start(&["mem:1M"]);
     let error = fails(1, &["read", &server.target(), "/dev/full"]);
