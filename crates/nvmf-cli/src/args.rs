@@ -63,6 +63,9 @@ Examples:
 Pages, by name or by number (0x02):
   supported, error, smart, firmware, changed-namespaces, effects, ana, feature-effects, discovery
 
+JSON has the names of nvme-cli, but for the lists of `effects` and `changed-namespaces`: nvme-cli
+makes a name of each entry's opcode or index, and here they are lists of objects.
+
 Examples:
   nvmf log nvme+tcp://127.0.0.1/SUBNQN smart
   nvmf log nvme+tcp://127.0.0.1/SUBNQN 0xc0 --length 512 --raw > page.bin")]

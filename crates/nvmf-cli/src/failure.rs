@@ -1,7 +1,12 @@
 //! How the command fails: one line, and an exit status.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::args::Cli;
 
 /// The command line is wrong in a way that its grammar does not say.
 #[derive(Debug)]
@@ -30,23 +35,71 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         // Whoever read our output has seen enough.
         return ExitCode::FAILURE;
     }
-    eprintln!("nvmf: {}", one_line(error));
+    say(&one_line(error));
     if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+/// Reports what clap says of a command line: help goes out as it is, an error in one line.
+pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report(&error.into()),
+        },
+        // `nvmf` alone: which commands there are helps more than one line.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(USAGE)
+        }
+        _ => {
+            let said = wrong(&error.to_string());
+            say(&format!("{said}; see nvmf {}--help", subcommand()));
+            ExitCode::from(USAGE)
+        }
+    }
 }
 
-/// The error and its causes, without what a cause only repeats and without what could steer a
+/// What clap says is wrong, in one line and without its advice on help.
+fn wrong(said: &str) -> String {
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let mut line = String::new();
+    for part in said.lines().map(str::trim).filter(|part| !part.is_empty()) {
+        if part.starts_with("Usage: ") || part.starts_with("For more information") {
+            break;
+        }
+        if !line.is_empty() {
+            line.push_str(if part.starts_with("tip: ") { "; " } else { " " });
+        }
+        line.push_str(part);
+    }
+    printable(&line)
+}
+
+/// The subcommand that the command line names, and a space.
+fn subcommand() -> String {
+    let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let first = words.find(|word| !word.starts_with('-')).unwrap_or_default();
+    let known = Cli::command().get_subcommands().any(|command| command.get_name() == first);
+    if known { format!("{first} ") } else { String::new() }
+}
+
+/// Says it on standard error. Where that cannot be written, the status has to do.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "nvmf: {line}");
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The error and its causes, without causes that are already said and without what could steer a
 /// terminal.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
-        if line.ends_with(&cause) {
+        if line.contains(&cause) {
             continue;
         }
         if !line.is_empty() {
@@ -54,7 +107,12 @@ fn one_line(error: &anyhow::Error) -> String {
         }
         line.push_str(&cause);
     }
-    line.chars()
+    printable(&line)
+}
+
+/// The text without what could steer a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
         .flat_map(|c| {
             let escaped = c.is_control().then(|| c.escape_default());
             escaped.into_iter().flatten().chain((!c.is_control()).then_some(c))
@@ -68,9 +126,20 @@ mod tests {
     use anyhow::anyhow;
 
     #[test]
+    fn what_clap_says_is_one_line() {
+        let said = "error: invalid value 'x' for '--to <TO>'\n  [possible values: a, b]\n\n  tip: \
+                    try 'a'\n\nUsage: nvmf [OPTIONS]\n\nFor more information, try '--help'.\n";
+        let line = "invalid value 'x' for '--to <TO>' [possible values: a, b]; tip: try 'a'";
+        assert_eq!(wrong(said), line);
+    }
+
+    #[test]
     fn an_error_is_one_line_with_its_causes_and_without_repetition() {
         let error = anyhow!("no route").context("cannot connect: no route").context("reading");
         assert_eq!(one_line(&error), "reading: cannot connect: no route");
+        let in_use = io::Error::from(io::ErrorKind::AddrInUse);
+        let said = format!("cannot listen on 127.0.0.1:4420: {in_use}; end the other program");
+        assert_eq!(one_line(&anyhow!(in_use).context(said.clone())), said);
         assert_eq!(one_line(&anyhow!("a\nb\u{1b}[0m")), "a\\nb\\u{1b}[0m");
     }
 }

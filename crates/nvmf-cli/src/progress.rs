@@ -1,6 +1,6 @@
 //! How far a transfer is, and how fast it was.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -38,7 +38,8 @@ impl Progress {
     pub(crate) fn finish(&self, verb: &str, bytes: u64) {
         let seconds = self.started.elapsed().as_secs_f64();
         self.bar.finish_and_clear();
-        eprintln!("{}", summary(verb, bytes, seconds));
+        // Where standard error cannot be written, the transfer is no worse for it.
+        let _ = writeln!(io::stderr(), "{}", summary(verb, bytes, seconds));
     }
 
     /// Takes the bar away before an error is reported.

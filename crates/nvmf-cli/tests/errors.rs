@@ -132,6 +132,58 @@ fn wrong_usage_has_status_2() {
 }
 
 #[test]
+fn wrong_usage_is_one_line_that_says_where_to_look() {
+    let url = "nvme+tcp://127.0.0.1/nqn.2026-01.a:b";
+    for (args, wrong, help) in [
+        (&["serve", "--namespace", "mem:5000"][..], "mem:5000", "see nvmf serve --help"),
+        (&["read", url, "--offset", "abc"], "abc", "see nvmf read --help"),
+        (&["-v", "write", url, "a", "b"], "'b'", "see nvmf write --help"),
+        (&["identify", "-t", "tcp"], "--traddr <HOST>", "see nvmf identify --help"),
+        (&["identify", "-t", "rdma"], "[possible values: tcp]", "see nvmf identify --help"),
+        (&["serve", "--listen"], "--listen", "see nvmf serve --help"),
+        (&["completions"], "<SHELL>", "see nvmf completions --help"),
+        (&["discover", "--frobnicate"], "--frobnicate", "see nvmf discover --help"),
+        (&["frobnicate"], "frobnicate", "see nvmf --help"),
+        (&["raed"], "'read'", "see nvmf --help"),
+        (&["disc\u{7}\n"], "disc", "see nvmf --help"),
+    ] {
+        let output = nvmf().args(args).output().unwrap();
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        common::one_line(&error);
+        assert!(error.contains(wrong) && error.trim_end().ends_with(help), "{args:?}: {error}");
+        assert!(!error.trim_end().contains(char::is_control), "{args:?}: {error:?}");
+        assert!(!error.contains("error:") && output.stdout.is_empty(), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_wrong_usage_too() {
+    let bytes: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff\xfe");
+    let output = nvmf().arg(bytes).arg("read").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    common::one_line(&text(&output.stderr));
+}
+
+#[test]
+fn the_status_is_the_same_where_standard_error_cannot_be_written() {
+    let server = Server::start(&["mem:1M"]);
+    let target = server.target();
+    for (status, args) in [
+        (0, &["read", &target, "/dev/null"][..]),
+        (0, &["-vv", "discover", &server.portal()]),
+        (1, &["read", &target, "/nonexistent/file"]),
+        (2, &["read", &target, "--offset", "abc"]),
+        (2, &["property", &target, "foo"]),
+        (2, &[]),
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = nvmf().args(args).stderr(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{args:?}");
+    }
+}
+
+#[test]
 fn help_and_version_succeed() {
     for args in [&["--help"][..], &["--version"], &["help", "read"], &["write", "-h"]] {
         let output = nvmf().args(args).output().unwrap();

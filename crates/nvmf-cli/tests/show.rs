@@ -146,6 +146,16 @@ fn completions_and_manual_pages_are_made() {
 }
 
 #[test]
+fn the_help_of_log_says_where_its_json_is_not_that_of_nvme_cli() {
+    let help = text(&nvmf().args(["log", "--help"]).output().unwrap().stdout);
+    assert!(help.contains("JSON has the names of nvme-cli, but for"), "{help}");
+    let server = Server::start(&["mem:1M"]);
+    let log = |page| json(&ok(&["log", &server.target(), page, "-o", "json"]));
+    assert_eq!(log("effects")["admin_cmd_set"][0]["name"], "Get Log Page");
+    assert!(log("changed-namespaces")["nsid_list"].is_array());
+}
+
+#[test]
 fn every_subcommand_has_help_with_an_example() {
     let commands =
         ["serve", "discover", "identify", "property", "log", "read", "write", "completions", "man"];

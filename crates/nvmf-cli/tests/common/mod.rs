@@ -60,11 +60,14 @@ pub(crate) fn fails_with(status: i32, args: &[&str], stdin: &[u8]) -> String {
     let output = run_with(args, stdin);
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "nvmf {args:?}: {error}");
-    if status == 1 {
-        assert_eq!(error.lines().count(), 1, "not one line: {error}");
-        assert!(error.starts_with("nvmf: "), "{error}");
-    }
+    one_line(&error);
     error
+}
+
+/// Errors are one line that says who speaks.
+pub(crate) fn one_line(error: &str) {
+    assert_eq!(error.lines().count(), 1, "not one line: {error}");
+    assert!(error.starts_with("nvmf: "), "{error}");
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {
