@@ -41,7 +41,8 @@ Examples:
   nvmf discover nvme+tcp://127.0.0.1
   nvmf discover -t tcp -a 192.0.2.7 -s 8009 -o json
 
-Where the port is left out it is 4420; dedicated discovery controllers listen on 8009.")]
+Where the port is left out it is 4420; dedicated discovery controllers listen on 8009. With -a, -n
+names a discovery subsystem that has an NQN of its own.")]
     Discover(Discover),
     /// Show what a controller and its namespaces say of themselves
     #[command(after_help = "\
@@ -108,6 +109,22 @@ Examples:
     },
 }
 
+impl Command {
+    /// How long it waits for the target, if it connects to one.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        let connect = match self {
+            Self::Discover(args) => &args.connect,
+            Self::Identify(args) => &args.connect,
+            Self::Property(args) => &args.connect,
+            Self::Log(args) => &args.connect,
+            Self::Read(args) => &args.connect,
+            Self::Write(args) => &args.connect,
+            Self::Serve(_) | Self::Completions { .. } | Self::Man { .. } => return None,
+        };
+        Some(connect.timeout)
+    }
+}
+
 const SERVE_HELP: &str = "\
 SPEC is one of
   mem:SIZE[,bs=N]        in memory, gone when nvmf ends
@@ -122,6 +139,9 @@ Examples:
   nvmf serve --nqn nqn.2026-01.org.example:disks --namespace mem:1G,bs=512 --namespace file:a.img,ro
 
 Ctrl-C ends it: commands under way are finished and files are synced.";
+
+/// Names that `--namespace-id` had before.
+const NSID_ALIASES: [&str; 2] = ["nsid", "namespace"];
 
 /// `nvmf serve`
 #[derive(Args, Debug)]
@@ -139,7 +159,7 @@ pub(crate) struct Serve {
     pub namespace: Vec<NamespaceSpec>,
 
     /// Let hosts use header digests (the default; hosts that do not ask have none).
-    #[arg(long, visible_alias = "hdr-digest", overrides_with = "no_hdgst")]
+    #[arg(long, visible_alias = "hdr-digest", conflicts_with = "no_hdgst")]
     pub hdgst: bool,
 
     /// Refuse header digests to hosts that ask for them.
@@ -147,7 +167,7 @@ pub(crate) struct Serve {
     pub no_hdgst: bool,
 
     /// Let hosts use data digests (the default; hosts that do not ask have none).
-    #[arg(long, visible_alias = "data-digest", overrides_with = "no_ddgst")]
+    #[arg(long, visible_alias = "data-digest", conflicts_with = "no_ddgst")]
     pub ddgst: bool,
 
     /// Refuse data digests to hosts that ask for them.
@@ -174,11 +194,11 @@ pub(crate) struct Identify {
     #[command(flatten)]
     pub output: Output,
     /// Show the controller only.
-    #[arg(long, conflicts_with_all = ["namespace", "cns"])]
+    #[arg(long, conflicts_with_all = ["namespace_id", "cns"])]
     pub controller: bool,
-    /// Show this namespace only.
-    #[arg(long, value_name = "NSID", value_parser = parse_nsid)]
-    pub namespace: Option<u32>,
+    /// Show this namespace only; instead of TARGET's NSID.
+    #[arg(long, aliases = NSID_ALIASES, value_name = "NSID", value_parser = parse_nsid)]
+    pub namespace_id: Option<u32>,
     /// Show this Identify data structure, by its number in the specification.
     #[arg(long, value_name = "CNS", value_parser = parse_byte)]
     pub cns: Option<u8>,
@@ -209,8 +229,8 @@ pub(crate) struct Log {
     #[command(flatten)]
     pub output: Output,
     /// Ask for the page of this namespace; else it is the controller's.
-    #[arg(long, value_name = "NSID", value_parser = parse_nsid)]
-    pub namespace: Option<u32>,
+    #[arg(long, aliases = NSID_ALIASES, value_name = "NSID", value_parser = parse_nsid)]
+    pub namespace_id: Option<u32>,
     /// Bytes to read; where left out, as many as the page has.
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub length: Option<u64>,
@@ -253,6 +273,9 @@ pub(crate) struct Write {
 /// Which bytes, and how fast.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Transfer {
+    /// The namespace, instead of TARGET's NSID (1 where both are left out).
+    #[arg(long, aliases = NSID_ALIASES, value_name = "NSID", value_parser = parse_nsid)]
+    pub namespace_id: Option<u32>,
     /// Where in the namespace to begin: bytes, or with a unit (4K, 1.5G).
     #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "0")]
     pub offset: u64,
@@ -305,9 +328,6 @@ pub(crate) struct Connect {
     /// With -a: the subsystem's NQN.
     #[arg(short = 'n', long, value_name = "SUBNQN", requires = "traddr", value_parser = Nqn::lenient)]
     pub nqn: Option<Nqn>,
-    /// With -a: the namespace (1 where left out).
-    #[arg(long, value_name = "NSID", requires = "traddr", value_parser = parse_nsid)]
-    pub nsid: Option<u32>,
     /// This host's NQN; else from /etc/nvme/hostnqn, else from the machine's UUID.
     #[arg(short = 'q', long, value_name = "NQN", value_parser = Nqn::parse_strict)]
     pub hostnqn: Option<Nqn>,

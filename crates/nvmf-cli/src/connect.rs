@@ -10,7 +10,7 @@ use nvmf::transport::TransportError;
 use nvmf::{Deadline, Error};
 
 use crate::args;
-use crate::failure::Usage;
+use crate::failure::{self, Usage};
 use crate::target::Target;
 
 /// Whom to connect to, and how.
@@ -28,7 +28,7 @@ impl Connector {
                 host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
                 port: connect.trsvcid.unwrap_or(nvmf::spec::IO_PORT),
                 subsystem: connect.nqn.clone(),
-                nsid: connect.nsid,
+                nsid: None,
             },
             (Some(_), Some(_)) => {
                 return Err(
@@ -70,6 +70,20 @@ impl Connector {
                 "TARGET and -a both say whom to connect to, or `{second}` is one argument too many"
             ))
             .into()),
+        }
+    }
+
+    /// With the namespace that an option names, if one does.
+    pub(crate) fn with_namespace(mut self, nsid: Option<u32>) -> anyhow::Result<Self> {
+        match (self.target.nsid, nsid) {
+            (Some(one), Some(other)) if one != other => Err(Usage::new(format!(
+                "TARGET names namespace {one}, and --namespace-id {other}; give one"
+            ))
+            .into()),
+            (one, other) => {
+                self.target.nsid = one.or(other);
+                Ok(self)
+            }
         }
     }
 
@@ -154,14 +168,16 @@ impl Connector {
             {
                 "; is a target listening there? (`nvmf serve` starts one)".to_owned()
             }
-            Error::Transport(TransportError::TimedOut) => {
-                format!(" ({:?}; --timeout gives more)", self.options.timeout)
-            }
+            Error::Transport(TransportError::TimedOut) => failure::limit(self.options.timeout),
             Error::Transport(TransportError::Closed) => "; is it an NVMe/TCP target?".to_owned(),
             Error::Connect(ConnectError::Invalid(parameter))
                 if parameter.name() == "subnqn" && !subsystem.is_discovery() =>
             {
-                format!("; it has no such subsystem: try `nvmf discover nvme+tcp://{at}`")
+                let nsid = match subsystem.as_str().rsplit_once('/') {
+                    Some((_, last)) => format!("; an NSID is a number, and `{last}` is none"),
+                    None => String::new(),
+                };
+                format!("; it has no such subsystem{nsid}: try `nvmf discover nvme+tcp://{at}`")
             }
             error if error.has_status(Status::CONNECT_INVALID_HOST) => {
                 format!("; the target does not let {} in: try -q", self.options.host)

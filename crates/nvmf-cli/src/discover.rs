@@ -4,19 +4,28 @@ use anyhow::Context;
 use comfy_table::{Table, presets};
 use nvmf::host::DiscoveryLog;
 use nvmf::spec::Nqn;
+use nvmf::spec::identify::controller_type;
 use nvmf::spec::log::{DiscoveryEntry, sectype, subtype, trtype};
 use nvmf::spec::print::Json;
 
 use crate::args::{self, Format};
 use crate::connect::Connector;
+use crate::failure::Usage;
 use crate::output;
 use crate::target;
 
 pub(crate) fn run(args: &args::Discover) -> anyhow::Result<()> {
     let connector = Connector::new(&args.connect, args.target.clone())?;
+    let url = args.target.as_ref().and_then(|target| target.subsystem.as_ref());
+    if let Some(nqn) = url.filter(|nqn| !nqn.is_discovery()) {
+        return Err(leave_out(nqn, &connector));
+    }
     // A discovery subsystem may have a name of its own; else it is the well-known one.
     let subsystem = connector.target.subsystem.clone().unwrap_or(Nqn::DISCOVERY);
     let mut association = connector.connect_to(&subsystem)?;
+    if association.controller().cntrltype == controller_type::IO {
+        return Err(leave_out(&subsystem, &connector));
+    }
     let log = association
         .discovery_log()
         .with_context(|| format!("cannot read the discovery log of {}", connector.name()))?;
@@ -27,6 +36,15 @@ pub(crate) fn run(args: &args::Discover) -> anyhow::Result<()> {
         Format::Normal => output::print(table(&log))?,
     }
     Ok(())
+}
+
+fn leave_out(nqn: &Nqn, connector: &Connector) -> anyhow::Error {
+    Usage::new(format!(
+        "discover asks the discovery subsystem, not {nqn}; leave the NQN out: `nvmf discover \
+         nvme+tcp://{}`",
+        connector.target.authority()
+    ))
+    .into()
 }
 
 /// One line for each entry, and how to use it where that is possible.

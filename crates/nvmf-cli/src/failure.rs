@@ -3,8 +3,10 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::CommandFactory;
+use nvmf::transport::TransportError;
 
 use crate::args::Cli;
 
@@ -30,12 +32,14 @@ impl std::error::Error for Usage {}
 const USAGE: u8 = 2;
 
 /// Prints an error in one line and says with which status to exit.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+/// `timeout` is how long the target was waited for each time, if there is one.
+pub(crate) fn report(error: &anyhow::Error, timeout: Option<Duration>) -> ExitCode {
     if is_broken_pipe(error) {
         // Whoever read our output has seen enough.
         return ExitCode::FAILURE;
     }
-    say(&one_line(error));
+    let hint = timeout.filter(|_| timed_out(error)).map(limit).unwrap_or_default();
+    say(&format!("{}{hint}", one_line(error)));
     if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
@@ -45,7 +49,7 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => report(&error.into()),
+            Err(error) => report(&error.into(), None),
         },
         // `nvmf` alone: which commands there are helps more than one line.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -87,6 +91,19 @@ fn subcommand() -> String {
 /// Says it on standard error. Where that cannot be written, the status has to do.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "nvmf: {line}");
+}
+
+/// What to add where the target did not answer within this time.
+pub(crate) fn limit(timeout: Duration) -> String {
+    format!(" ({timeout:?}; --timeout gives more)")
+}
+
+/// Whether the target did not answer in time.
+pub(crate) fn timed_out(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<nvmf::Error>(),
+        Some(nvmf::Error::Transport(TransportError::TimedOut))
+    )
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

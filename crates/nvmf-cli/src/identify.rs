@@ -16,7 +16,8 @@ use crate::output::{self, Hex};
 type Page = Box<[u8; IDENTIFY_LEN]>;
 
 pub(crate) fn run(args: &args::Identify) -> anyhow::Result<()> {
-    let connector = Connector::new(&args.connect, args.target.clone())?;
+    let connector =
+        Connector::new(&args.connect, args.target.clone())?.with_namespace(args.namespace_id)?;
     let mut association = connector.connect()?;
     show(args, &connector, &mut association)
         .with_context(|| format!("cannot identify {}", connector.name()))?;
@@ -31,7 +32,7 @@ fn show(
     association: &mut Association,
 ) -> anyhow::Result<()> {
     let format = args.output.format;
-    let nsid = args.namespace.or(connector.target.nsid);
+    let nsid = connector.target.nsid;
     match (args.cns, nsid) {
         (Some(cns), nsid) => structure(association, format, cns, nsid.unwrap_or(0))?,
         (None, _) if args.controller => output::show(format, association.controller())?,

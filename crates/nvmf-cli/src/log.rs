@@ -57,7 +57,7 @@ fn read(association: &mut Association, args: &args::Log, lid: u8) -> Result<Vec<
     // Looking at a page is not to change what an event reports: RAE.
     let request = GetLogPage {
         lid,
-        nsid: args.namespace.or(args.connect.nsid).unwrap_or(NSID_ALL),
+        nsid: args.namespace_id.unwrap_or(NSID_ALL),
         rae: true,
         offset: args.offset,
         ..GetLogPage::default()

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Err(error) => return failure::report_usage(&error),
     };
     start_logging(cli.verbose);
+    let timeout = cli.command.timeout();
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Discover(args) => discover::run(&args),
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::report(&error),
+        Err(error) => failure::report(&error, timeout),
     }
 }
 

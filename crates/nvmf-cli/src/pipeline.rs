@@ -267,9 +267,10 @@ impl Prepared {
     /// Refuses a range that the namespace does not have; gives its end.
     pub(crate) fn check_range(&self, offset: u64, length: u64) -> anyhow::Result<u64> {
         let size = self.namespace.bytes();
+        let (bytes, are) = if length == 1 { ("byte", "is not") } else { ("bytes", "are not all") };
         offset.checked_add(length).filter(|end| *end <= size).ok_or_else(|| {
             anyhow!(
-                "{length} bytes at offset {offset} are not all in namespace {}, which has {size} \
+                "{length} {bytes} at offset {offset} {are} in namespace {}, which has {size} \
                  bytes; nothing was moved",
                 self.namespace.nsid
             )

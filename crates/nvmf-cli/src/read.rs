@@ -19,6 +19,7 @@ use crate::progress::Progress;
 pub(crate) fn run(args: &args::Read) -> anyhow::Result<()> {
     let (connector, file) =
         Connector::with_argument(&args.connect, args.target.as_deref(), args.file.as_deref())?;
+    let connector = connector.with_namespace(args.transfer.namespace_id)?;
     if file.is_none() && io::stdout().is_terminal() {
         return Err(Usage::new(
             "standard output is a terminal; name a file, or - if that is really meant",

@@ -13,6 +13,7 @@ use nvmf::{Data, Deadline, Transfer};
 
 use crate::args;
 use crate::connect::Connector;
+use crate::failure;
 use crate::pipeline::{self, Board, Crew, Session, Step};
 use crate::progress::Progress;
 
@@ -22,6 +23,7 @@ const FLUSH_TIME: Duration = Duration::from_secs(60);
 pub(crate) fn run(args: &args::Write) -> anyhow::Result<()> {
     let (connector, file) =
         Connector::with_argument(&args.connect, args.target.as_deref(), args.file.as_deref())?;
+    let connector = connector.with_namespace(args.transfer.namespace_id)?;
     let mut input = Input::open(file.as_deref())?;
     let args::Transfer { offset, length, .. } = args.transfer;
     if let (Some(wanted), Some(there)) = (length, input.length)
@@ -136,7 +138,12 @@ fn flush(
     crew.worker(queue, move |queue, _| {
         queue.execute(sqe, Transfer::None, Deadline::after(limit)).map(|_| ())
     })?;
-    queues.extend(crew.attend(&mut session.association, |_| ())?);
+    let flushed = crew.attend(&mut session.association, |_| ());
+    // A Flush has a limit of its own, which is the one to name.
+    queues.extend(flushed.map_err(|error| match failure::timed_out(&error) {
+        true => anyhow!("{error:#}{}", failure::limit(limit)).context("cannot flush"),
+        false => error,
+    })?);
     Ok(queues)
 }
 

@@ -78,7 +78,11 @@ fn a_peer_that_is_no_target_is_said_to_be_none() {
 fn nobody_listening_says_what_to_try() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for command in ["discover", "identify", "property", "read"] {
-        let error = fails(1, &[command, &target(unused)]);
+        let url = match command {
+            "discover" => format!("nvme+tcp://127.0.0.1:{unused}"),
+            _ => target(unused),
+        };
+        let error = fails(1, &[command, &url]);
         assert!(error.contains("refused") && error.contains("nvmf serve"), "{error}");
         assert!(error.contains(&format!("127.0.0.1:{unused}")), "{error}");
     }
@@ -92,6 +96,44 @@ fn an_unknown_subsystem_is_named_with_its_status_and_what_to_try() {
     for part in [unknown, "Connect Invalid Parameters", "subnqn", "nvmf discover nvme+tcp://"] {
         assert!(error.contains(part), "no {part:?} in {error}");
     }
+}
+
+#[test]
+fn a_namespace_that_is_no_number_is_said_to_be_none() {
+    let server = Server::start(&["mem:1M"]);
+    let error = fails(1, &["read", &format!("{}/abc", server.target())]);
+    assert!(error.contains("an NSID is a number, and `abc` is none"), "{error}");
+}
+
+#[test]
+fn discover_asks_no_other_subsystem_than_the_discovery_subsystem() {
+    let server = Server::start(&["mem:1M"]);
+    let port = server.port.to_string();
+    let by_option = ["discover", "-a", "127.0.0.1", "-s", &port, "-n", NQN];
+    for args in
+        [&["discover", &server.target()][..], &["discover", &server.namespace(1)], &by_option]
+    {
+        let error = fails(2, args);
+        let advice = format!("leave the NQN out: `nvmf discover {}`", server.portal());
+        assert!(error.contains(&advice), "{error}");
+    }
+    let url = format!("{}/nqn.2014-08.org.nvmexpress.discovery", server.portal());
+    assert!(text(&common::ok(&["discover", &url])).contains(NQN));
+}
+
+#[test]
+fn a_target_that_falls_silent_in_the_middle_is_given_up_and_the_limit_is_said() {
+    let server = Server::start(&["null:64G"]);
+    let target = server.target();
+    let error = thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(600));
+            server.pause();
+        });
+        fails(1, &["read", &target, "/dev/null", "--timeout", "0.5"])
+    });
+    assert!(error.contains("stopped after") && error.contains("no answer"), "{error}");
+    assert!(error.contains("(500ms; --timeout gives more)"), "{error}");
 }
 
 #[test]
@@ -141,6 +183,10 @@ fn wrong_usage_is_one_line_that_says_where_to_look() {
         (&["identify", "-t", "tcp"], "--traddr <HOST>", "see nvmf identify --help"),
         (&["identify", "-t", "rdma"], "[possible values: tcp]", "see nvmf identify --help"),
         (&["serve", "--listen"], "--listen", "see nvmf serve --help"),
+        (&["serve", "--hdgst", "--no-hdgst"], "--no-hdgst", "see nvmf serve --help"),
+        (&["serve", "--no-ddgst", "--ddgst"], "--no-ddgst", "see nvmf serve --help"),
+        (&["discover", "--nsid", "1"], "--nsid", "see nvmf discover --help"),
+        (&["property", "--namespace-id", "1"], "--namespace-id", "see nvmf property --help"),
         (&["completions"], "<SHELL>", "see nvmf completions --help"),
         (&["discover", "--frobnicate"], "--frobnicate", "see nvmf discover --help"),
         (&["frobnicate"], "frobnicate", "see nvmf --help"),

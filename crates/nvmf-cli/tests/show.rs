@@ -57,7 +57,7 @@ fn identify_shows_the_controller_and_every_namespace() {
     let controller = json(&ok(&["identify", &server.target(), "--controller", "-o", "json"]));
     assert_eq!(controller["sn"], all["controller"]["sn"]);
     let by_url = json(&ok(&["identify", &server.namespace(2), "-o", "json"]));
-    let by_option = json(&ok(&["identify", &server.target(), "--namespace", "2", "-o", "json"]));
+    let by_option = json(&ok(&["identify", &server.target(), "--namespace-id", "2", "-o", "json"]));
     assert_eq!((&by_url["nsze"], &by_url), (&4096.into(), &by_option));
     assert!(by_url.get("nsid").is_none(), "nvme-cli has none there");
 

@@ -78,13 +78,22 @@ fn files_and_namespaces_are_addressed_by_option_too() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("out").display().to_string();
     let port = server.port.to_string();
-    let options = ["-t", "tcp", "-a", "127.0.0.1", "-s", &port, "-n", common::NQN, "--nsid", "2"];
+    let options =
+        ["-t", "tcp", "-a", "127.0.0.1", "-s", &port, "-n", common::NQN, "--namespace-id", "2"];
     ok_with(&[&["write"], &options[..], &["--offset", "1M"]].concat(), b"hello");
     ok(&[&["read", &file], &options[..], &["--offset", "1M", "--length", "5"]].concat());
     assert_eq!(fs::read(&file).unwrap(), b"hello");
     let url = server.namespace(2);
     let error = fails(2, &[&["read", &url, &file], &options[..]].concat());
     assert!(error.contains("TARGET and -a"), "{error}");
+    for name in ["--namespace-id", "--nsid", "--namespace"] {
+        for target in [&server.target(), &url] {
+            let range = ["--offset", "1M", "--length", "5"];
+            assert_eq!(ok(&[&["read", target, name, "2"], &range[..]].concat()), b"hello");
+        }
+    }
+    let error = fails(2, &["read", &url, "--namespace-id", "1"]);
+    assert!(error.contains("namespace 2") && error.contains("--namespace-id 1"), "{error}");
 }
 
 #[test]
@@ -124,6 +133,8 @@ fn a_range_past_the_end_is_refused_before_anything_is_moved() {
         assert!(error.contains("1048576 bytes"), "{error}");
         assert!(!path.exists(), "a file was made");
     }
+    let error = fails(1, &["read", &target, &file, "--offset", "1M", "--length", "1"]);
+    assert!(error.contains("1 byte at offset 1048576 is not in namespace 1"), "{error}");
     fs::write(&path, vec![1; 5000]).unwrap();
     let error = fails(1, &["write", &target, &file, "--offset", "1044000"]);
     assert!(error.contains("5000 bytes at offset 1044000"), "{error}");

@@ -159,6 +159,12 @@ impl Server {
         (status, error)
     }
 
+    /// Makes it stand still; it keeps its connections.
+    pub(crate) fn pause(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    }
+
     /// Ends it as a power failure would.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
