@@ -208,7 +208,8 @@ impl Association {
             return Err(Refusal::command(Connect::OFFSET_QID, reason));
         }
         if queues.live.contains_key(&qid) {
-            return Err(Refusal::Status(Status::COMMAND_SEQUENCE_ERROR.with_dnr(true)));
+            // Its old connection may be about to end: the host may come again.
+            return Err(Refusal::Status(Status::COMMAND_SEQUENCE_ERROR));
         }
         let counters = self.subsystem.books().open();
         let entry = Entry { stop: Box::new(stop), counters: Arc::clone(&counters) };
@@ -293,7 +294,7 @@ mod tests {
         let association = association(&subsystem());
         association.enable();
         let queue = association.join(1, || ()).unwrap();
-        let taken = Refusal::Status(Status::COMMAND_SEQUENCE_ERROR.with_dnr(true));
+        let taken = Refusal::Status(Status::COMMAND_SEQUENCE_ERROR);
         assert_eq!(refused(association.join(1, || ())), taken);
         drop(queue);
         assert!(association.join(1, || ()).is_ok());

@@ -563,3 +563,110 @@ fn success_without_all_of_the_data_is_a_violation() {
         controller.join().unwrap();
     }
 }
+
+/// A queue pair over TCP whose controller serves RAM, and how its service ended.
+fn with_stall_limit(
+    limit: Duration,
+    serve: fn(controller::QueuePair) -> Result<(), TransportError>,
+) -> (TcpStream, JoinHandle<Result<(), TransportError>>) {
+    use std::io::{Read, Write};
+    use zerocopy::IntoBytes;
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut host = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    let controller = thread::spawn(move || {
+        let config = ControllerConfig::default();
+        let mut transport = ControllerTcp::accept(accepted, &config, soon())?;
+        transport.set_stall_limit(limit);
+        let accept = AcceptOptions::default();
+        let pending = controller::accept(Box::new(transport), &accept, soon()).unwrap();
+        serve(pending.accept(7, soon())?)
+    });
+    // A host written by hand, which does what no host of this library would.
+    let mut ic_req = [0; 128];
+    (ic_req[2], ic_req[4]) = (128, 128);
+    host.write_all(&ic_req).unwrap();
+    host.read_exact(&mut [0; 128]).unwrap();
+    let options = options();
+    let mut sqe = nvmf::spec::fabrics::Connect::new(1, 1023, 4, 0).to_sqe();
+    sqe.sgl = nvmf::spec::SglDescriptor::in_capsule(1024);
+    let data = ConnectData::new(options.host_id, 7, &options.subsystem, &options.host);
+    host.write_all(&[4, 0, 72, 72, 0x48, 4, 0, 0]).unwrap();
+    host.write_all(sqe.as_bytes()).unwrap();
+    host.write_all(data.as_bytes()).unwrap();
+    host.read_exact(&mut [0; 24]).unwrap();
+    (host, controller)
+}
+
+fn flush_capsule(cid: u16) -> Vec<u8> {
+    use zerocopy::IntoBytes;
+    let mut sqe = Sqe::new(nvm::FLUSH);
+    sqe.cid.set(cid);
+    [&[4, 0, 72, 0, 72, 0, 0, 0], sqe.as_bytes()].concat()
+}
+
+/// Answers everything with success, and ends as the connection does.
+fn serve_success(mut queue: controller::QueuePair) -> Result<(), TransportError> {
+    loop {
+        match queue.receive(Deadline::after(Duration::from_millis(50))) {
+            Ok(Some(command)) => queue.succeed(command),
+            Ok(None) => return Ok(()),
+            Err(TransportError::TimedOut) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[test]
+fn a_host_that_reads_no_answers_is_heard_no_more_and_given_up() {
+    use std::io::Write;
+    let (mut host, controller) = with_stall_limit(Duration::from_millis(300), serve_success);
+    host.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    let commands: Vec<u8> = (0..100).flat_map(flush_capsule).collect();
+    // Far more than the sockets of both ends can hold: without a limit it would all be taken.
+    let mut sent = 0;
+    while sent < 300 << 20 {
+        match host.write(&commands) {
+            Ok(n) => sent += n,
+            Err(_) => break,
+        }
+        if controller.is_finished() {
+            break;
+        }
+    }
+    assert!(sent < 100 << 20, "{sent} bytes of commands were taken");
+    let error = controller.join().unwrap().unwrap_err();
+    assert!(matches!(error, TransportError::Stalled(_)), "{error}");
+}
+
+#[test]
+fn a_host_that_closes_with_answers_unread_is_given_up() {
+    use std::io::Write;
+    let (mut host, controller) = with_stall_limit(Duration::from_secs(2), serve_success);
+    host.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let commands: Vec<u8> = (0..100).flat_map(flush_capsule).collect();
+    while host.write(&commands).is_ok() {}
+    host.shutdown(std::net::Shutdown::Write).unwrap();
+    // Not read as quiet for ever: given up once nothing was taken for long enough.
+    let error = controller.join().unwrap().unwrap_err();
+    assert!(matches!(error, TransportError::Stalled(_)), "{error}");
+}
+
+#[test]
+fn answers_do_not_wait_for_commands_that_came_with_theirs() {
+    let (host, controller) = carriers()[1].join();
+    let controller = spawn(controller, AcceptOptions::default(), |mut queue| {
+        while let Some(command) = queue.receive(soon()).unwrap() {
+            thread::sleep(Duration::from_millis(100));
+            queue.succeed(command);
+        }
+    });
+    let mut queue = QueuePair::connect(host, &options(), soon()).unwrap();
+    for _ in 0..20 {
+        queue.submit(Sqe::new(nvm::FLUSH), Data::None).unwrap();
+    }
+    queue.wait_any(Deadline::after(Duration::from_millis(1000))).unwrap();
+    drop(queue);
+    controller.join().unwrap();
+}

@@ -141,6 +141,26 @@ impl Batch {
         self.bytes.clear();
     }
 
+    /// Drops the headers that are sent, before new ones are put behind them: a batch that is
+    /// always refilled before it is empty must not grow.
+    fn drop_sent(&mut self) {
+        const MUCH: usize = 64 << 10;
+        let first = self.segments.iter().find_map(|segment| match segment {
+            Segment::Bytes { start, .. } => Some(*start),
+            Segment::Payload { .. } => None,
+        });
+        let dead = first.unwrap_or(self.bytes.len());
+        if dead < MUCH || dead < self.bytes.len() / 2 {
+            return;
+        }
+        self.bytes.drain(..dead);
+        for segment in &mut self.segments {
+            if let Segment::Bytes { start, .. } = segment {
+                *start -= dead;
+            }
+        }
+    }
+
     /// Takes the slots whose last byte is sent: to be given to the controller's `release`.
     ///
     /// Empty until the whole batch is sent.
@@ -283,6 +303,7 @@ impl Batch {
         if bytes.is_empty() {
             return;
         }
+        self.drop_sent();
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         self.len += bytes.len();
@@ -325,5 +346,41 @@ impl Layout {
         ch.flags = self.flags | flags;
         ch.pdo = self.pdo;
         ch.plen.set(self.plen);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As much data as anybody asks for.
+    struct Zeroes;
+
+    impl PayloadSource for Zeroes {
+        fn for_each<'a>(&'a self, _: u16, _: u32, n: u32, each: &mut dyn FnMut(&'a [u8])) {
+            each(&[0; 4096][..n as usize]);
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_never_empty_does_not_grow() {
+        let mut batch = Batch::new();
+        let sqe = nvme_spec::Sqe::new(1);
+        batch.command(Format::INITIAL, &sqe, 4096, &Zeroes);
+        for _ in 0..100_000 {
+            batch.command(Format::INITIAL, &sqe, 4096, &Zeroes);
+            batch.advance(72 + 4096);
+            assert!(!batch.is_empty());
+        }
+        assert!(batch.bytes.len() < 200 << 10, "{} bytes of headers kept", batch.bytes.len());
+        let bytes = batch.to_vec(&Zeroes).unwrap();
+        assert_eq!((bytes.len(), bytes[0], bytes[8]), (72 + 4096, 4, 1));
+    }
+
+    #[test]
+    fn payload_that_is_not_there_is_an_error() {
+        let mut batch = Batch::new();
+        batch.command(Format::INITIAL, &nvme_spec::Sqe::new(1), 100, &Zeroes);
+        assert_eq!(batch.to_vec(&NoPayload), Err(MissingPayload { tag: 0 }));
     }
 }

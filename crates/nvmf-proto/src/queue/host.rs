@@ -75,6 +75,11 @@ impl HostQueue {
         !matches!(self.flow, Flow::Off)
     }
 
+    /// The controller turned out to do without flow control: no SQHD is to be expected any more.
+    pub(crate) fn end_flow_control(&mut self) {
+        self.flow = Flow::Off;
+    }
+
     /// How many commands can be outstanding at once: one less than the queue has entries.
     pub fn capacity(&self) -> u32 {
         self.size.entries() - 1

@@ -103,6 +103,7 @@ pub struct Host {
     outgoing: VecDeque<Outgoing>,
     /// The C2HData PDU whose data is coming.
     receiving: Option<DataHeader>,
+    flow_control_off_asked: bool,
 }
 
 /// Progress of an outstanding command's data, in bytes.
@@ -161,6 +162,7 @@ impl Host {
             commands: Vec::new(),
             outgoing: VecDeque::from([Outgoing::IcReq]),
             receiving: None,
+            flow_control_off_asked: false,
         }
     }
 
@@ -170,8 +172,12 @@ impl Host {
     }
 
     /// Connect succeeded: see [`HostQueue::establish`].
-    pub fn establish(&mut self, size: QueueSize, sqhd: u16) {
+    ///
+    /// A controller that was asked in the Connect to switch flow control off, and that uses the
+    /// success flag, has done so, whatever the SQHD of its answer said: SPDK answers with 1.
+    pub fn establish(&mut self, size: QueueSize, sqhd: u16, flow_control_off_asked: bool) {
         self.queue.establish(size, sqhd);
+        self.flow_control_off_asked = flow_control_off_asked;
     }
 
     /// The command identifiers and flow control of this queue.
@@ -394,7 +400,7 @@ impl Host {
     fn data(&mut self, data: DataHeader, actual: u32) -> Result<(), Violation> {
         let DataHeader { cid, offset, length, .. } = data;
         let kind = kind::C2H_DATA;
-        let flow_control = self.queue.flow_control();
+        let needs_capsule = self.queue.flow_control() && !self.flow_control_off_asked;
         let command = self.command(kind, cid)?;
         let CommandData::Receive { length: total, received } = command.data else {
             return Err(Violation::UnexpectedTransfer { kind, cid });
@@ -412,11 +418,14 @@ impl Host {
         if data.last != (end == u64::from(total)) {
             return Err(Violation::LastFlag { cid });
         }
-        if data.success && flow_control {
+        if data.success && needs_capsule {
             return Err(Violation::SuccessFlag { cid });
         }
         command.data = CommandData::Receive { length: total, received: offset + length };
         self.receiving = Some(data);
+        if data.success {
+            self.queue.end_flow_control();
+        }
         Ok(())
     }
 

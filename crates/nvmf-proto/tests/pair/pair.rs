@@ -99,7 +99,7 @@ impl Pair {
         let sqe = Connect::new(1, size.zero_based(), cattr, 0).to_sqe();
         let cqe = self.exchange(sqe, connect_data(7)).cqe;
         let accepted = judge_response(&cqe, !self.setup.flow_control)?;
-        self.host.host.establish(size, accepted.sqhd);
+        self.host.host.establish(size, accepted.sqhd, false);
         assert_eq!(self.host.host.queue().flow_control(), self.setup.flow_control);
         Ok(accepted)
     }

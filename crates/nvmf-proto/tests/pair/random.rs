@@ -201,7 +201,7 @@ fn try_connect(pair: &mut Pair) -> bool {
     else {
         return false;
     };
-    pair.host.host.establish(size, accepted.sqhd);
+    pair.host.host.establish(size, accepted.sqhd, false);
     true
 }
 

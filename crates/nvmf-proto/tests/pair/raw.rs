@@ -173,7 +173,7 @@ impl HostEnd {
         let mut end = Self::fresh(digests);
         let dgst = if digests { 3 } else { 0 };
         end.give(&ic(1, 0, 0, dgst, 4096).bytes()).unwrap();
-        end.host.establish(QueueSize::new(4).unwrap(), sqhd);
+        end.host.establish(QueueSize::new(4).unwrap(), sqhd, false);
         end
     }
 

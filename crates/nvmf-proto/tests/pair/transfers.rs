@@ -1,11 +1,12 @@
 //! Data in capsules, by R2T and by C2HData.
 
-use nvme_spec::Status;
-use nvmf_proto::tcp::{ControllerConfig, DataLocation, HostConfig, TransferError};
+use nvme_spec::{Sqe, Status};
+use nvmf_proto::queue::QueueSize;
+use nvmf_proto::tcp::{ControllerConfig, DataLocation, HostConfig, Transfer, TransferError};
 
 use crate::host_app::{Op, region_data};
 use crate::pair::{Pair, Setup, success};
-use crate::raw::{ControllerEnd, capsule, data};
+use crate::raw::{ControllerEnd, HostEnd, capsule, data, ic_resp, response};
 
 /// A pair whose target leaves the answers to the test.
 fn by_hand(setup: Setup) -> Pair {
@@ -252,4 +253,24 @@ fn a_transfer_tag_is_taken_until_its_last_byte_has_come() {
     end.give(&last[1000..]).unwrap();
     end.controller.request_data(second, 2048).unwrap();
     assert_eq!(tag(&end.sent()), 0);
+}
+
+#[test]
+fn the_success_flag_ends_flow_control_that_was_asked_to_end() {
+    // As SPDK does it: asked to switch flow control off, it answers Connect with SQHD 1 and then
+    // uses the flag all the same.
+    let mut end = HostEnd::fresh(false);
+    end.give(&ic_resp().bytes()).unwrap();
+    let connect = end.host.submit(Sqe::new(0x7f), Transfer::None).unwrap();
+    end.sent();
+    end.give(&response(connect, 1, Status::SUCCESS).bytes()).unwrap();
+    end.host.establish(QueueSize::new(4).unwrap(), 1, true);
+    for _ in 0..10 {
+        let cid = end.host.submit(Sqe::new(2), Transfer::ToHost { length: 64 }).unwrap();
+        end.sent();
+        let pdu = data(7, cid, 0, 0, 64, &[1; 64]).flags(4 | 8);
+        end.give(&pdu.bytes()).unwrap();
+        assert_eq!(end.completions.pop().unwrap().cid, cid);
+    }
+    assert!(!end.host.queue().flow_control());
 }

@@ -53,11 +53,17 @@ impl Connections {
 
     /// Admits a connection that has yet to send its Connect; `None` if there are too many. The
     /// socket is one to end it by.
+    ///
+    /// Where too many have not sent their Connect, the one that has been silent longest makes
+    /// room: a crowd of silent connections must not keep out those that have something to say.
     pub(super) fn admit(self: &Arc<Self>, socket: Option<TcpStream>) -> Option<Connection> {
         let socket = socket.map(Arc::new);
         let mut state = self.state();
-        if state.entries.len() >= self.most || state.half_open >= self.most_half_open {
+        if state.entries.len() >= self.most {
             return None;
+        }
+        if state.half_open >= self.most_half_open {
+            state.close_oldest_half_open()?;
         }
         let id = state.next;
         state.next += 1;
@@ -99,6 +105,16 @@ impl State {
     fn close(&self, which: impl Fn(&Entry) -> bool) {
         let chosen = self.entries.values().filter(|entry| which(entry));
         chosen.filter_map(|entry| entry.socket.as_ref()).for_each(|socket| close(socket));
+    }
+
+    /// Closes the connection that has been half-open longest; `None` if none can be closed.
+    fn close_oldest_half_open(&mut self) -> Option<()> {
+        let half_open = |entry: &&mut Entry| entry.half_open && entry.socket.is_some();
+        let oldest = self.entries.values_mut().find(half_open)?;
+        oldest.socket.as_ref().map(|socket| close(socket))?;
+        oldest.half_open = false;
+        self.half_open -= 1;
+        Some(())
     }
 
     /// The connection does not count as half-open any more.
@@ -201,6 +217,24 @@ mod tests {
         drop(two);
         assert!(connections.admit(None).is_some());
         assert_eq!(connections.count(), 1);
+    }
+
+    #[test]
+    fn the_one_that_was_silent_longest_makes_room() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let pair = || {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, listener.accept().unwrap().0)
+        };
+        let connections = Connections::new(10, 2);
+        let ((mut a, one), (b, two), (_c, three)) = (pair(), pair(), pair());
+        let _one = connections.admit(Some(one)).unwrap();
+        let _two = connections.admit(Some(two)).unwrap();
+        let _three = connections.admit(Some(three)).unwrap();
+        assert_eq!(std::io::Read::read(&mut a, &mut [0]).unwrap(), 0, "the first is closed");
+        b.set_nonblocking(true).unwrap();
+        let waiting = std::io::Read::read(&mut &b, &mut [0]).unwrap_err();
+        assert_eq!(waiting.kind(), std::io::ErrorKind::WouldBlock, "the second is not");
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl QueuePair {
         let completion =
             transport.execute(sqe, Transfer::Write(&data), &mut |_, _| {}, deadline)?;
         let accepted = judge_response(&completion.cqe, disable_flow_control)?;
-        transport.establish(size, accepted.sqhd);
+        transport.establish(size, accepted.sqhd, disable_flow_control);
         tracing::debug!(qid, cntlid = accepted.cntlid, subsystem = %options.subsystem, "connected");
         Ok(Self {
             transport,

@@ -149,7 +149,7 @@ fn scatter<'a>(at: usize, bytes: &[u8], pieces: impl Iterator<Item = &'a mut [u8
 }
 
 impl HostTransport for HostInProcess {
-    fn establish(&mut self, size: QueueSize, sqhd: u16) {
+    fn establish(&mut self, size: QueueSize, sqhd: u16, _: bool) {
         self.queue.establish(size, sqhd);
     }
 

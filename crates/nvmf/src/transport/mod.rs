@@ -8,6 +8,7 @@ pub mod tcp;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::time::Duration;
 
 use nvme_spec::{Cqe, Sqe};
 use nvmf_proto::digest::SelfTestError;
@@ -20,8 +21,9 @@ use crate::{Data, Deadline, Transfer};
 
 /// A host's end of a queue pair's connection.
 pub trait HostTransport: Send + Debug {
-    /// Connect succeeded: the queue's size, and the SQHD of the response.
-    fn establish(&mut self, size: QueueSize, sqhd: u16);
+    /// Connect succeeded: the queue's size, the SQHD of the response, and whether the Connect had
+    /// asked to switch flow control off.
+    fn establish(&mut self, size: QueueSize, sqhd: u16, flow_control_off_asked: bool);
 
     /// The queue's command identifiers and flow control.
     fn queue(&self) -> &HostQueue;
@@ -110,6 +112,9 @@ pub enum TransportError {
     /// A command cannot be submitted.
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    /// The peer takes nothing of what is sent to it.
+    #[error("the peer took nothing of what was sent to it for {0:?}")]
+    Stalled(Duration),
     /// The connection failed before, or a command whose data was lent was given up half-sent.
     #[error("the connection is of no more use after an earlier failure")]
     Broken,

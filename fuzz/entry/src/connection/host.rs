@@ -76,7 +76,7 @@ impl Run {
         if bytes.flag() {
             let size = QueueSize::new(2 + bytes.below(30)).unwrap_or(QueueSize::MIN);
             run.sqhd = if bytes.flag() { 0xffff } else { 0 };
-            run.host.establish(size, run.sqhd);
+            run.host.establish(size, run.sqhd, false);
         }
         run
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nvme_spec::Cqe;
 use nvmf_proto::capsule::DataLocation;
@@ -25,6 +25,10 @@ const GATHER: usize = 128 << 10;
 /// Data up to this length is copied to be gathered with its neighbours; longer data is sent from
 /// where it is.
 const COPY: usize = 32 << 10;
+/// Answers that are ready wait so long at most for others to be sent with.
+const HOLD: Duration = Duration::from_millis(1);
+/// A host that takes nothing of what is sent to it is given up after this long.
+const STALL: Duration = Duration::from_secs(30);
 /// How long a TermReq may take to be sent before the connection is closed anyway.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -36,6 +40,9 @@ pub struct ControllerTcp {
     batch: Batch,
     /// PDUs encoded and not yet sent.
     pending: Vec<u8>,
+    /// Since when something is pending.
+    pending_since: Option<Instant>,
+    stall_limit: Duration,
     /// Commands whose in-capsule data has come.
     ready: VecDeque<ReceivedCommand>,
     /// By slot.
@@ -80,6 +87,8 @@ impl ControllerTcp {
             controller: Controller::new(*config),
             batch: Batch::new(),
             pending: Vec::new(),
+            pending_since: None,
+            stall_limit: STALL,
             ready: VecDeque::new(),
             commands: Vec::new(),
             ended: false,
@@ -107,6 +116,12 @@ impl ControllerTcp {
         self.socket.stream()
     }
 
+    /// Sets how long a host may take nothing of what is sent to it: 30 s if this is not called.
+    /// The connection fails then with [`TransportError::Stalled`].
+    pub fn set_stall_limit(&mut self, limit: Duration) {
+        self.stall_limit = limit;
+    }
+
     /// Does what can be done now: receive, send; waits only if that was nothing.
     fn turn(
         &mut self,
@@ -128,7 +143,10 @@ impl ControllerTcp {
                 tracing::warn!(%violation, "the host broke the protocol");
                 self.encode();
                 // The TermReq is a courtesy; the violation is what counts.
-                let _ = self.send_pending(Deadline::after(GOODBYE));
+                let deadline = Deadline::after(GOODBYE);
+                if self.send_pending(deadline).is_ok() {
+                    self.socket.linger(deadline);
+                }
                 self.broken = true;
             }
             Err(_) => self.broken = true,
@@ -142,8 +160,11 @@ impl ControllerTcp {
         deadline: Deadline,
     ) -> Result<(), TransportError> {
         self.encode();
-        let all_sent =
-            self.socket.send(&mut self.pending, &mut self.batch, &nvmf_proto::pdu::NoPayload)?;
+        let all_sent = self.send_some(&nvmf_proto::pdu::NoPayload)?;
+        if self.has_backlog() {
+            // Who does not take answers may not go on asking for more.
+            return self.socket.wait(Wait::Writable, deadline);
+        }
         match self.receive(&mut wanted)? {
             Received::Bytes(_) => Ok(()),
             Received::Nothing => {
@@ -155,6 +176,36 @@ impl ControllerTcp {
                 Ok(())
             }
         }
+    }
+
+    /// Whether more is pending than a host can leave unread that keeps to its queue: an answer to
+    /// each command it can have outstanding, and what is gathered.
+    fn has_backlog(&self) -> bool {
+        const ANSWER: usize = 28;
+        let answers = self.controller.queue().size().entries() as usize * ANSWER;
+        self.pending.len() > GATHER + answers
+    }
+
+    /// Sends what the socket takes now of what is pending and of the batch; `false` if that is
+    /// not all.
+    fn send_some(&mut self, source: &dyn PayloadSource) -> Result<bool, TransportError> {
+        let all_sent = self.socket.send(&mut self.pending, &mut self.batch, source)?;
+        if all_sent {
+            self.pending_since = None;
+        } else if self.socket.blocked_for() > self.stall_limit {
+            return Err(TransportError::Stalled(self.stall_limit));
+        }
+        Ok(all_sent)
+    }
+
+    /// Sends answers that have waited long for their neighbours: commands that came together may
+    /// take long to be executed one after the other.
+    fn send_what_waited(&mut self) -> Result<(), TransportError> {
+        if self.pending_since.is_some_and(|since| since.elapsed() > HOLD) {
+            let sent = self.send_some(&nvmf_proto::pdu::NoPayload).map(|_| ());
+            return self.judge(sent);
+        }
+        Ok(())
     }
 
     /// Handles what the receive buffer holds.
@@ -281,12 +332,18 @@ impl ControllerTcp {
         }
         drop(slices);
         self.batch.advance(usize::MAX);
+        if !self.pending.is_empty() {
+            self.pending_since.get_or_insert_with(Instant::now);
+        }
         self.release();
     }
 
     fn release(&mut self) {
         for slot in self.batch.take_finished() {
             self.controller.release(slot);
+            if let Some(progress) = self.commands.get_mut(usize::from(slot)) {
+                progress.in_capsule = Vec::new();
+            }
         }
     }
 
@@ -301,11 +358,13 @@ impl ControllerTcp {
         source: &dyn PayloadSource,
         deadline: Deadline,
     ) -> Result<(), TransportError> {
-        while !self.socket.send(&mut self.pending, &mut self.batch, source)? {
+        while !self.send_some(source)? {
             if !self.ended && self.receive(&mut None)? == Received::End {
                 self.ended = true;
             }
-            self.socket.wait(Wait::Either, deadline)?;
+            // The end of the stream stays readable forever.
+            let wait = if self.ended { Wait::Writable } else { Wait::Either };
+            self.socket.wait(wait, deadline)?;
         }
         self.release();
         Ok(())
@@ -319,6 +378,9 @@ impl ControllerTransport for ControllerTcp {
 
     fn receive(&mut self, deadline: Deadline) -> Result<Option<ReceivedCommand>, TransportError> {
         loop {
+            if !self.ready.is_empty() {
+                self.send_what_waited()?;
+            }
             if let Some(command) = self.ready.pop_front() {
                 return Ok(Some(command));
             }
@@ -327,6 +389,10 @@ impl ControllerTransport for ControllerTcp {
                 return Ok(None);
             }
             self.turn(None, deadline)?;
+            // A host that always has something to say must not hold the caller beyond it.
+            if self.ready.is_empty() && deadline.has_passed() {
+                return Err(TransportError::TimedOut);
+            }
         }
     }
 

@@ -99,6 +99,10 @@ impl HostTcp {
                 return Err(TransportError::Broken);
             }
             self.turn(lent, deadline)?;
+            // A peer that always has something to say must not hold the caller beyond it.
+            if self.done.is_empty() && deadline.has_passed() {
+                return Err(TransportError::TimedOut);
+            }
         }
     }
 
@@ -110,7 +114,10 @@ impl HostTcp {
             Err(TransportError::Violation(_)) => {
                 self.broken = true;
                 // The TermReq is a courtesy; the violation is what counts.
-                let _ = self.send_all(&Lent::None, Deadline::after(GOODBYE));
+                let deadline = Deadline::after(GOODBYE);
+                if self.send_all(&Lent::None, deadline).is_ok() {
+                    self.socket.linger(deadline);
+                }
             }
             Err(_) => self.broken = true,
         }
@@ -143,7 +150,7 @@ impl HostTcp {
 
     fn send_all(&mut self, lent: &Lent<'_>, deadline: Deadline) -> Result<(), TransportError> {
         while !self.transmit(lent)? {
-            self.socket.wait(Wait::Either, deadline)?;
+            self.socket.wait(Wait::Writable, deadline)?;
         }
         Ok(())
     }
@@ -195,8 +202,8 @@ impl HostTcp {
 }
 
 impl HostTransport for HostTcp {
-    fn establish(&mut self, size: QueueSize, sqhd: u16) {
-        self.host.establish(size, sqhd);
+    fn establish(&mut self, size: QueueSize, sqhd: u16, flow_control_off_asked: bool) {
+        self.host.establish(size, sqhd, flow_control_off_asked);
     }
 
     fn queue(&self) -> &HostQueue {

@@ -1,8 +1,8 @@
 //! A non-blocking socket with a receive buffer, and the one place where a thread waits.
 
 use std::io::{self, IoSlice, Read};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use nvmf_proto::pdu::{Batch, PayloadSource};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,6 +36,8 @@ pub(super) enum Received {
 pub(super) enum Wait {
     /// Bytes to read.
     Readable,
+    /// Room to write. An end of the stream that was read already is no reason to wake up.
+    Writable,
     /// Bytes to read, or room to write.
     Either,
 }
@@ -46,13 +48,21 @@ pub(super) struct Socket {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    /// Since when the peer has taken nothing of what there was to send.
+    blocked_since: Option<Instant>,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: vec![0; RECEIVE_BUFFER].into(), start: 0, end: 0 })
+        Ok(Self {
+            stream,
+            buffer: vec![0; RECEIVE_BUFFER].into(),
+            start: 0,
+            end: 0,
+            blocked_since: None,
+        })
     }
 
     pub(super) fn connect(addr: SocketAddr, deadline: Deadline) -> Result<Self, TransportError> {
@@ -131,7 +141,10 @@ impl Socket {
             let sent = sendmsg(&self.stream, &slices, &mut no_control, SendFlags::NOSIGNAL);
             let n = match sent {
                 Ok(n) => n,
-                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::AGAIN) => {
+                    self.blocked_since.get_or_insert_with(Instant::now);
+                    return Ok(false);
+                }
                 Err(Errno::INTR) => continue,
                 Err(Errno::PIPE | Errno::CONNRESET) => {
                     pending.clear();
@@ -140,6 +153,7 @@ impl Socket {
                 }
                 Err(e) => return Err(e.into()),
             };
+            self.blocked_since = None;
             let of_pending = n.min(pending.len());
             pending.drain(..of_pending);
             batch.advance(n - of_pending);
@@ -147,10 +161,28 @@ impl Socket {
         Ok(true)
     }
 
+    /// How long the peer has taken nothing of what there was to send.
+    pub(super) fn blocked_for(&self) -> Duration {
+        self.blocked_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Says that nothing more is sent, and drops what still comes until the peer has closed too or
+    /// the deadline passes: a connection closed with bytes unread is reset, and that may take the
+    /// last words of this end with it.
+    pub(super) fn linger(&mut self, deadline: Deadline) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        while matches!(self.fill(), Ok(Received::Bytes(_) | Received::Nothing)) {
+            if self.wait(Wait::Readable, deadline).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits until the socket is ready or the deadline passes.
     pub(super) fn wait(&self, what: Wait, deadline: Deadline) -> Result<(), TransportError> {
         let flags = match what {
             Wait::Readable => PollFlags::IN,
+            Wait::Writable => PollFlags::OUT,
             Wait::Either => PollFlags::IN | PollFlags::OUT,
         };
         loop {
