@@ -98,7 +98,7 @@ impl Listener {
                     let n = self.decoder.data(bytes);
                     assert_eq!(n, left as usize, "a PDU was sent in part");
                     let right = Pattern::new().0;
-                    assert!(bytes[..n] == right[self.offset..][..n], "wrong data sent");
+                    assert!(bytes[..n] == right[self.offset % PERIOD..][..n], "wrong data sent");
                     bytes = &bytes[n..];
                 }
                 Some(Item::End { intact }) => assert!(intact, "wrong data digest sent"),
