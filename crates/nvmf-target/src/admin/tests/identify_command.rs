@@ -1,0 +1,99 @@
+//! Identify.
+
+use super::*;
+
+#[test]
+fn the_controller_tells_what_it_can() {
+    let mut c = enabled();
+    let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);
+    let id = IdentifyController::ref_from_bytes(&bytes).unwrap();
+    assert_eq!(id.cntrltype, controller_type::IO);
+    assert_eq!(id.cntlid, 1);
+    assert_eq!((id.nn.get(), id.elpe, id.aerl), (3, 63, 3));
+    assert_eq!(id.oncs, 0b1001_1101);
+    assert_eq!(id.max_transfer(4096), Some(limits::MAX_TRANSFER.into()));
+    assert_eq!(id.model_number().as_str(), Some("nvmf"));
+    assert_eq!(id.serial_number().as_str(), Some(c.association().subsystem().serial().as_str()));
+}
+
+#[test]
+fn a_namespace_is_active_inactive_or_invalid() {
+    let mut c = enabled();
+    let bytes = data(&mut c, &identify(cns::NAMESPACE, 1), 4096);
+    let ns = IdentifyNamespace::ref_from_bytes(&bytes).unwrap();
+    assert_eq!((ns.nsze.get(), ns.block_size()), (2048, Some(512)));
+    assert_eq!(data(&mut c, &identify(cns::NAMESPACE, 2), 4096), [0; 4096]);
+    for nsid in [0, 4, NSID_ALL] {
+        for cns in [cns::NAMESPACE, cns::CSI_NAMESPACE, cns::INDEPENDENT_NAMESPACE] {
+            refused(&mut c, &identify(cns, nsid), 4096, Status::INVALID_NAMESPACE);
+        }
+    }
+}
+
+#[test]
+fn lists_have_what_follows_the_given_identifier() {
+    let mut c = enabled();
+    let mut list = |cns, nsid| {
+        let bytes = data(&mut c, &identify(cns, nsid), 4096);
+        ActiveNamespaceList::ref_from_bytes(&bytes).unwrap().iter().collect::<Vec<_>>()
+    };
+    assert_eq!(list(cns::ACTIVE_NAMESPACES, 0), [1, 3]);
+    assert_eq!(list(cns::ACTIVE_NAMESPACES, 1), [3]);
+    assert_eq!(list(cns::ACTIVE_NAMESPACES, 3), []);
+    assert_eq!(list(cns::CSI_ACTIVE_NAMESPACES, 0), [1, 3]);
+    for nsid in [NSID_ALL, NSID_ALL - 1] {
+        let sqe = identify(cns::ACTIVE_NAMESPACES, nsid);
+        refused(&mut c, &sqe, 4096, Status::INVALID_NAMESPACE);
+    }
+}
+
+#[test]
+fn descriptors_identify_an_active_namespace() {
+    let mut c = enabled();
+    let bytes = data(&mut c, &identify(cns::NAMESPACE_DESCRIPTORS, 1), 4096);
+    let ids: Vec<_> = Descriptors::new(&bytes).map(Result::unwrap).collect();
+    let ns = &c.association().subsystem().namespaces()[0];
+    assert!(ids.contains(&NamespaceId::Uuid(ns.uuid())));
+    assert!(ids.contains(&NamespaceId::Nguid(ns.nguid())));
+    let inactive = identify(cns::NAMESPACE_DESCRIPTORS, 2);
+    refused(&mut c, &inactive, 4096, Status::INVALID_NAMESPACE);
+}
+
+#[test]
+fn the_nvm_command_set_tells_its_limits_and_others_are_not_there() {
+    let mut c = enabled();
+    let mut sqe = identify(cns::CSI_CONTROLLER, 0);
+    let bytes = data(&mut c, &sqe, 4096);
+    let nvm = IdentifyControllerNvm::ref_from_bytes(&bytes).unwrap();
+    assert_eq!((nvm.vsl, nvm.wzsl), (8, 16));
+    sqe.set_cdw(11, 2 << 24);
+    refused(&mut c, &sqe, 4096, Status::INVALID_FIELD);
+}
+
+#[test]
+fn controllers_are_listed() {
+    let mut c = enabled();
+    let _other = association(c.association().subsystem());
+    let mut list = |sqe: &Sqe| {
+        let bytes = data(&mut c, sqe, 4096);
+        ControllerList::ref_from_bytes(&bytes).unwrap().iter().collect::<Vec<_>>()
+    };
+    assert_eq!(list(&identify(cns::CONTROLLERS, 0)), [1, 2]);
+    assert_eq!(list(&identify(cns::NAMESPACE_CONTROLLERS, 3)), [1, 2]);
+    assert_eq!(list(&identify(cns::NAMESPACE_CONTROLLERS, 2)), []);
+    let mut from = identify(cns::CONTROLLERS, 0);
+    from.set_cdw(10, u32::from(cns::CONTROLLERS) | 2 << 16);
+    assert_eq!(list(&from), [2]);
+}
+
+#[test]
+fn unknown_structures_and_wrong_lengths_are_refused() {
+    let mut c = enabled();
+    for cns in [cns::NVM_SETS, cns::COMMAND_SETS, 0xff] {
+        refused(&mut c, &identify(cns, 1), 4096, Status::INVALID_FIELD);
+    }
+    for length in [0, 4092, 4100] {
+        let sqe = identify(cns::CONTROLLER, 0);
+        refused(&mut c, &sqe, length, Status::DATA_SGL_LENGTH_INVALID);
+    }
+}

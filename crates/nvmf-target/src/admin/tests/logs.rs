@@ -1,0 +1,82 @@
+//! Get Log Page.
+
+use super::*;
+
+#[test]
+fn failed_commands_of_all_queues_are_in_the_error_log() {
+    let mut c = enabled();
+    let mut sqe = identify(cns::NAMESPACE, 9);
+    sqe.cid.set(0x55);
+    match run(&mut c, &sqe, 4096) {
+        Outcome::Answer(cqe) => assert!(cqe.status().more(), "the log says more"),
+        other => panic!("{other:?}"),
+    }
+    let mut io = Sqe::new(opcode::nvm::READ);
+    io.set_slba(1 << 40);
+    c.association().failed(2, &io, Status::LBA_OUT_OF_RANGE);
+    let page = data(&mut c, &log(lid::ERROR, 0, 4096), 4096);
+    let entries = <[ErrorLogEntry]>::ref_from_bytes(&page).unwrap();
+    assert_eq!((entries[0].sqid.get(), entries[0].lba.get()), (2, 1 << 40));
+    assert_eq!((entries[1].sqid.get(), entries[1].cmdid.get()), (0, 0x55));
+    assert!(entries[1].status().same_code(Status::INVALID_NAMESPACE));
+    assert_eq!((entries[1].nsid.get(), entries[2].error_count.get()), (9, 0));
+}
+
+#[test]
+fn smart_counts_what_hosts_did() {
+    let mut c = enabled();
+    let counters = c.association().subsystem().books().open();
+    counters.read(512_000);
+    counters.written(512_001);
+    counters.media_error();
+    refused(&mut c, &Sqe::new(0xff), 0, Status::INVALID_OPCODE);
+    let page = data(&mut c, &log(lid::SMART, 0, 512), 512);
+    let smart = SmartLog::ref_from_bytes(&page).unwrap();
+    assert_eq!((smart.data_units_read.get(), smart.data_units_written.get()), (1, 2));
+    assert_eq!((smart.host_read_commands.get(), smart.host_write_commands.get()), (1, 1));
+    assert_eq!((smart.media_errors.get(), smart.num_err_log_entries.get()), (1, 1));
+    assert_eq!((smart.power_on_hours.get(), smart.avail_spare), (0, 100));
+}
+
+#[test]
+fn the_other_pages_are_there() {
+    let mut c = enabled();
+    let firmware = data(&mut c, &log(lid::FIRMWARE_SLOT, 0, 512), 512);
+    assert_eq!(firmware[0], 1);
+    assert!(firmware[8..16].starts_with(limits::FIRMWARE.as_bytes()));
+    assert_eq!(data(&mut c, &log(lid::CHANGED_NAMESPACES, 0, 4096), 4096), [0; 4096]);
+    let effects = data(&mut c, &log(lid::COMMAND_EFFECTS, 0, 4096), 4096);
+    let effects = CommandEffects::ref_from_bytes(&effects).unwrap();
+    assert_eq!(effects.iocs[usize::from(opcode::nvm::VERIFY)], 1);
+    for lid in [0x00, 0x06, 0x0c, 0x70, 0xff] {
+        refused(&mut c, &log(lid, 0, 512), 512, Status::INVALID_LOG_PAGE);
+    }
+}
+
+#[test]
+fn any_part_of_a_page_can_be_read() {
+    let mut c = enabled();
+    let whole = data(&mut c, &log(lid::COMMAND_EFFECTS, 0, 4096), 4096);
+    assert_eq!(data(&mut c, &log(lid::COMMAND_EFFECTS, 1048, 4), 4), whole[1048..1052]);
+    let past = data(&mut c, &log(lid::COMMAND_EFFECTS, 4092, 8192), 8192);
+    assert_eq!(past, [0; 8192]);
+    refused(&mut c, &log(lid::COMMAND_EFFECTS, 2, 4), 4, Status::INVALID_FIELD);
+    refused(&mut c, &log(lid::COMMAND_EFFECTS, 4100, 4), 4, Status::INVALID_FIELD);
+    refused(&mut c, &log(lid::COMMAND_EFFECTS, u64::MAX - 3, 4), 4, Status::INVALID_FIELD);
+}
+
+#[test]
+fn requests_that_do_not_fit_are_refused() {
+    let mut c = enabled();
+    refused(&mut c, &log(lid::SMART, 0, 512), 508, Status::DATA_SGL_LENGTH_INVALID);
+    let huge = GetLogPage { lid: lid::SMART, numd: u32::MAX, ..Default::default() };
+    refused(&mut c, &huge.to_sqe(), u32::MAX, Status::INVALID_FIELD);
+    let past_mdts = 4 + u64::from(limits::MAX_TRANSFER);
+    let length = limits::MAX_TRANSFER + 4;
+    refused(&mut c, &log(lid::SMART, 0, past_mdts), length, Status::INVALID_FIELD);
+    let mut of_one = GetLogPage::new(lid::SMART, 0, 512).unwrap();
+    of_one.nsid = 1;
+    refused(&mut c, &of_one.to_sqe(), 512, Status::INVALID_FIELD);
+    let by_index = GetLogPage { nsid: 0, ot: true, ..of_one };
+    refused(&mut c, &by_index.to_sqe(), 512, Status::INVALID_FIELD);
+}
