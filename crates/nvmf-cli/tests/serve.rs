@@ -179,3 +179,25 @@ fn a_target_that_is_gone_is_an_error_of_one_line() {
     let error = fails(1, &["read", &target]);
     assert!(error.contains("nvmf serve"), "{error}");
 }
+
+#[test]
+fn it_takes_as_many_descriptors_as_it_may() {
+    use std::io::{BufRead, BufReader};
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "ulimit -Sn 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_nvmf")])
+        .args(["serve", "--listen", "127.0.0.1:0", "--namespace", "mem:1M"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("Ctrl-C")), "not ready");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] = files.split_whitespace().skip(3).take(2).collect::<Vec<_>>()[..] else {
+        panic!("{files}")
+    };
+    assert_eq!(soft, hard);
+    assert_ne!(soft, "64");
+}
