@@ -2,121 +2,22 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests may stop at a surprise")]
 
+mod ends;
+
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{TcpListener, TcpStream};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use ends::{Carrier, at, carriers, options, pattern, serve_ram, soon, spawn};
 use nvmf::controller::{self, AcceptError, AcceptOptions, Command};
 use nvmf::host::{ConnectOptions, QueuePair};
 use nvmf::proto::connect::{ConnectError, ControllerChoice, Refusal};
 use nvmf::proto::queue::QueueSize;
-use nvmf::proto::tcp::{ControllerConfig, HostConfig};
 use nvmf::spec::fabrics::ConnectData;
-use nvmf::spec::{Cqe, DataDirection, HostId, Nqn, Sqe, Status, opcode::nvm};
-use nvmf::transport::tcp::{ControllerTcp, HostTcp};
-use nvmf::transport::{ControllerTransport, DataError, HostTransport, TransportError, in_process};
+use nvmf::spec::{Cqe, DataDirection, Sqe, Status, opcode::nvm};
+use nvmf::transport::{DataError, TransportError};
 use nvmf::{Data, Deadline, Error, Transfer};
-
-fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(10))
-}
-
-/// A way to join two ends.
-#[derive(Clone, Copy, Debug)]
-enum Carrier {
-    InProcess,
-    Tcp(HostConfig, ControllerConfig),
-}
-
-type Ends = (Box<dyn HostTransport>, Box<dyn ControllerTransport>);
-
-impl Carrier {
-    fn join(self) -> Ends {
-        let Self::Tcp(host, controller) = self else {
-            let (host, controller) = in_process::pair();
-            return (Box::new(host), Box::new(controller));
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let accepting = thread::spawn(move || {
-            let (stream, _) = listener.accept().unwrap();
-            ControllerTcp::accept(stream, &controller, soon()).unwrap()
-        });
-        let host = HostTcp::connect(addr, &host, soon()).unwrap();
-        (Box::new(host), Box::new(accepting.join().unwrap()))
-    }
-}
-
-/// In process, and TCP with each combination of digests and with small limits.
-fn carriers() -> Vec<Carrier> {
-    let mut carriers = vec![Carrier::InProcess];
-    for (header_digest, data_digest) in [(false, false), (true, false), (false, true), (true, true)]
-    {
-        let host = HostConfig { header_digest, data_digest, ..HostConfig::default() };
-        carriers.push(Carrier::Tcp(host, ControllerConfig::default()));
-        let host = HostConfig { hpda: 11, r2ts_per_command: 3, in_capsule: 512, ..host };
-        let controller = ControllerConfig {
-            cpda: 6,
-            maxh2cdata: 4096,
-            r2t_length: 7000,
-            c2h_data_length: 5000,
-            ..ControllerConfig::default()
-        };
-        carriers.push(Carrier::Tcp(host, controller));
-    }
-    carriers
-}
-
-fn options() -> ConnectOptions {
-    let nqn = |name: &str| Nqn::lenient(name).unwrap();
-    ConnectOptions::new(nqn("nqn.2026-01.test:host"), HostId([9; 16]), nqn("nqn.2026-01.test:disk"))
-}
-
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|i| u8::try_from((i * 7 + i / 251) % 256).unwrap()).collect()
-}
-
-/// A controller on its own thread that runs `serve` for the accepted queue pair.
-fn spawn(
-    transport: Box<dyn ControllerTransport>,
-    options: AcceptOptions,
-    serve: impl FnOnce(controller::QueuePair) + Send + 'static,
-) -> JoinHandle<()> {
-    thread::spawn(move || {
-        let pending = controller::accept(transport, &options, soon()).unwrap();
-        serve(pending.accept(7, soon()).unwrap());
-    })
-}
-
-/// Serves one namespace of bytes: Write and Read at a byte offset given in dwords 10 and 11.
-fn serve_ram(mut queue: controller::QueuePair) {
-    let mut ram = vec![0; 4 << 20];
-    while let Some(mut command) = queue.receive(soon()).unwrap() {
-        let at = usize::try_from(command.sqe().slba()).unwrap();
-        let length = command.data_len() as usize;
-        match command.sqe().opcode {
-            nvm::WRITE => {
-                let into = &mut [IoSliceMut::new(&mut ram[at..at + length])];
-                queue.receive_data(&mut command, 0, into, soon()).unwrap();
-                queue.succeed(command);
-            }
-            nvm::READ => {
-                let (a, b) = ram[at..at + length].split_at(length / 3);
-                let pieces = [IoSlice::new(a), IoSlice::new(b)];
-                queue.respond_with_data(command, &pieces, soon()).unwrap();
-            }
-            _ => queue.fail(command, Status::INVALID_OPCODE.with_dnr(true)),
-        }
-    }
-}
-
-fn at(opcode: u8, offset: u64) -> Sqe {
-    let mut sqe = Sqe::new(opcode);
-    sqe.set_slba(offset);
-    sqe
-}
 
 /// Runs `test` over every carrier, against a controller that does `serve`.
 fn over_each(serve: fn(controller::QueuePair), test: impl Fn(&mut QueuePair)) {
@@ -467,84 +368,6 @@ fn a_controller_that_goes_away_ends_the_wait() {
 }
 
 #[test]
-fn both_ends_sending_much_at_once_do_not_wait_for_each_other() {
-    // Reads whose answers fill the sockets, and behind them large in-capsule writes: a controller
-    // that does not take in while it sends would never see the host drain its answers.
-    let host = HostConfig { in_capsule: 1 << 20, ..HostConfig::default() };
-    let (host, controller) = Carrier::Tcp(host, ControllerConfig::default()).join();
-    let accept = AcceptOptions { in_capsule: 1 << 20, ..AcceptOptions::default() };
-    let controller = spawn(controller, accept, serve_ram);
-    let size = QueueSize::new(128).unwrap();
-    let mut queue = QueuePair::connect(host, &options().io_queue(1, size, 7), soon()).unwrap();
-    for _ in 0..30 {
-        queue.submit(at(nvm::READ, 0), Data::read(1 << 20)).unwrap();
-    }
-    for _ in 0..30 {
-        queue.submit(at(nvm::WRITE, 0), Data::write(vec![1; 1 << 20])).unwrap();
-    }
-    for _ in 0..60 {
-        queue.wait_any(soon()).unwrap().into_result("command").unwrap();
-    }
-    drop(queue);
-    controller.join().unwrap();
-}
-
-#[test]
-fn a_socket_of_the_callers_own_becomes_a_queue_pair() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let own = stream.local_addr().unwrap();
-    let (accepted, peer) = listener.accept().unwrap();
-    assert_eq!(peer, own);
-    let controller = thread::spawn(move || {
-        let config = ControllerConfig::default();
-        let transport = ControllerTcp::accept(accepted, &config, soon()).unwrap();
-        let accept = AcceptOptions::default();
-        let pending = controller::accept(Box::new(transport), &accept, soon()).unwrap();
-        serve_ram(pending.accept(7, soon()).unwrap());
-    });
-    let host = HostTcp::from_stream(stream, &HostConfig::default(), soon()).unwrap();
-    assert_eq!(host.stream().local_addr().unwrap(), own);
-    let mut queue = QueuePair::connect(Box::new(host), &options(), soon()).unwrap();
-    let id = queue.submit(at(nvm::READ, 0), Data::read(512)).unwrap();
-    queue.wait(id, soon()).unwrap().into_result("Read").unwrap();
-    drop(queue);
-    controller.join().unwrap();
-}
-
-#[test]
-fn a_handshake_with_a_silent_peer_ends_at_its_deadline() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let brief = || Deadline::after(Duration::from_millis(50));
-    let error = HostTcp::connect(addr, &HostConfig::default(), brief()).unwrap_err();
-    assert!(matches!(error, TransportError::TimedOut), "{error}");
-    let _silent = TcpStream::connect(addr).unwrap();
-    let (_, _) = listener.accept().unwrap();
-    let (stream, _) = listener.accept().unwrap();
-    let error = ControllerTcp::accept(stream, &ControllerConfig::default(), brief()).unwrap_err();
-    assert!(matches!(error, TransportError::TimedOut), "{error}");
-}
-
-#[test]
-fn a_peer_that_speaks_another_protocol_is_told_and_left() {
-    use std::io::{Read, Write};
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let peer = thread::spawn(move || {
-        let mut stream = TcpStream::connect(addr).unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap_or_default();
-        answer
-    });
-    let (stream, _) = listener.accept().unwrap();
-    let error = ControllerTcp::accept(stream, &ControllerConfig::default(), soon()).unwrap_err();
-    assert!(matches!(error, TransportError::Violation(_)), "{error}");
-    assert_eq!(peer.join().unwrap()[..10], [3, 0, 24, 0, 32, 0, 0, 0, 1, 0]);
-}
-
-#[test]
 fn success_without_all_of_the_data_is_a_violation() {
     for carrier in [Carrier::InProcess, carriers()[1]] {
         let (host, controller) = carrier.join();
@@ -562,111 +385,4 @@ fn success_without_all_of_the_data_is_a_violation() {
         drop(queue);
         controller.join().unwrap();
     }
-}
-
-/// A queue pair over TCP whose controller serves RAM, and how its service ended.
-fn with_stall_limit(
-    limit: Duration,
-    serve: fn(controller::QueuePair) -> Result<(), TransportError>,
-) -> (TcpStream, JoinHandle<Result<(), TransportError>>) {
-    use std::io::{Read, Write};
-    use zerocopy::IntoBytes;
-
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut host = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (accepted, _) = listener.accept().unwrap();
-    let controller = thread::spawn(move || {
-        let config = ControllerConfig::default();
-        let mut transport = ControllerTcp::accept(accepted, &config, soon())?;
-        transport.set_stall_limit(limit);
-        let accept = AcceptOptions::default();
-        let pending = controller::accept(Box::new(transport), &accept, soon()).unwrap();
-        serve(pending.accept(7, soon())?)
-    });
-    // A host written by hand, which does what no host of this library would.
-    let mut ic_req = [0; 128];
-    (ic_req[2], ic_req[4]) = (128, 128);
-    host.write_all(&ic_req).unwrap();
-    host.read_exact(&mut [0; 128]).unwrap();
-    let options = options();
-    let mut sqe = nvmf::spec::fabrics::Connect::new(1, 1023, 4, 0).to_sqe();
-    sqe.sgl = nvmf::spec::SglDescriptor::in_capsule(1024);
-    let data = ConnectData::new(options.host_id, 7, &options.subsystem, &options.host);
-    host.write_all(&[4, 0, 72, 72, 0x48, 4, 0, 0]).unwrap();
-    host.write_all(sqe.as_bytes()).unwrap();
-    host.write_all(data.as_bytes()).unwrap();
-    host.read_exact(&mut [0; 24]).unwrap();
-    (host, controller)
-}
-
-fn flush_capsule(cid: u16) -> Vec<u8> {
-    use zerocopy::IntoBytes;
-    let mut sqe = Sqe::new(nvm::FLUSH);
-    sqe.cid.set(cid);
-    [&[4, 0, 72, 0, 72, 0, 0, 0], sqe.as_bytes()].concat()
-}
-
-/// Answers everything with success, and ends as the connection does.
-fn serve_success(mut queue: controller::QueuePair) -> Result<(), TransportError> {
-    loop {
-        match queue.receive(Deadline::after(Duration::from_millis(50))) {
-            Ok(Some(command)) => queue.succeed(command),
-            Ok(None) => return Ok(()),
-            Err(TransportError::TimedOut) => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-#[test]
-fn a_host_that_reads_no_answers_is_heard_no_more_and_given_up() {
-    use std::io::Write;
-    let (mut host, controller) = with_stall_limit(Duration::from_millis(300), serve_success);
-    host.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
-    let commands: Vec<u8> = (0..100).flat_map(flush_capsule).collect();
-    // Far more than the sockets of both ends can hold: without a limit it would all be taken.
-    let mut sent = 0;
-    while sent < 300 << 20 {
-        match host.write(&commands) {
-            Ok(n) => sent += n,
-            Err(_) => break,
-        }
-        if controller.is_finished() {
-            break;
-        }
-    }
-    assert!(sent < 100 << 20, "{sent} bytes of commands were taken");
-    let error = controller.join().unwrap().unwrap_err();
-    assert!(matches!(error, TransportError::Stalled(_)), "{error}");
-}
-
-#[test]
-fn a_host_that_closes_with_answers_unread_is_given_up() {
-    use std::io::Write;
-    let (mut host, controller) = with_stall_limit(Duration::from_secs(2), serve_success);
-    host.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-    let commands: Vec<u8> = (0..100).flat_map(flush_capsule).collect();
-    while host.write(&commands).is_ok() {}
-    host.shutdown(std::net::Shutdown::Write).unwrap();
-    // Not read as quiet for ever: given up once nothing was taken for long enough.
-    let error = controller.join().unwrap().unwrap_err();
-    assert!(matches!(error, TransportError::Stalled(_)), "{error}");
-}
-
-#[test]
-fn answers_do_not_wait_for_commands_that_came_with_theirs() {
-    let (host, controller) = carriers()[1].join();
-    let controller = spawn(controller, AcceptOptions::default(), |mut queue| {
-        while let Some(command) = queue.receive(soon()).unwrap() {
-            thread::sleep(Duration::from_millis(100));
-            queue.succeed(command);
-        }
-    });
-    let mut queue = QueuePair::connect(host, &options(), soon()).unwrap();
-    for _ in 0..20 {
-        queue.submit(Sqe::new(nvm::FLUSH), Data::None).unwrap();
-    }
-    queue.wait_any(Deadline::after(Duration::from_millis(1000))).unwrap();
-    drop(queue);
-    controller.join().unwrap();
 }
