@@ -65,7 +65,7 @@ pub struct ConnectCommand {
     pub qid: u16,
     /// The submission queue's size.
     pub size: QueueSize,
-    /// Keep Alive Timeout in milliseconds; 0 where there is none.
+    /// Keep Alive Timeout in milliseconds; 0 where there is none, and on I/O queues.
     pub kato_ms: u32,
     /// The host asks to switch submission queue flow control off.
     pub disable_flow_control: bool,
@@ -175,10 +175,8 @@ pub fn judge_command(
             let reason = format!("{entries} entries; 2 to {} are possible", most.entries());
             Refusal::command(Connect::OFFSET_SQSIZE, reason)
         })?;
-    let kato_ms = connect.kato.get();
-    if qid != 0 && kato_ms != 0 {
-        return Err(Refusal::command(Connect::OFFSET_KATO, "not 0 on an I/O queue"));
-    }
+    // Reserved on an I/O queue, where SPDK's host repeats that of the admin queue.
+    let kato_ms = if qid == 0 { connect.kato.get() } else { 0 };
     if data.length() != DATA_LEN {
         let reason = format!("{} bytes of data, not {DATA_LEN}", data.length());
         return Err(Refusal::command(OFFSET_SGL, reason));

@@ -184,8 +184,10 @@ pub enum Violation {
         /// How many may be.
         limit: u32,
     },
-    /// SQHD outside of what the controller can have consumed.
-    #[error("submission queue head {sqhd} is not between {head} and {tail}")]
+    /// SQHD beyond the end of the queue.
+    #[error(
+        "submission queue head {sqhd} is beyond the queue, whose head was {head} and tail {tail}"
+    )]
     QueueHead {
         /// The SQHD that came.
         sqhd: u16,

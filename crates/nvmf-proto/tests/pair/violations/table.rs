@@ -241,7 +241,6 @@ fn host_commands() -> Vec<Case> {
             V::R2tLimit { cid: 0, limit: 2 },
             term(5, 0, 24),
         ),
-        case(idle_host, response(0, 2, SUCCESS).bytes(), head(2), term(1, 16, 24)),
         case(idle_host, response(0, 4, SUCCESS).bytes(), head(4), term(1, 16, 24)),
         case(idle_host, response(0, 0xffff, SUCCESS).bytes(), head(0xffff), term(1, 16, 24)),
     ]
