@@ -49,6 +49,22 @@ pub struct Batch {
     finished: Vec<u16>,
 }
 
+/// A piece of a [`Batch`] that is handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Piece<'a> {
+    /// Headers and digests.
+    Bytes(&'a [u8]),
+    /// Bytes of a command's data.
+    Payload {
+        /// The command: its slot at a controller, its identifier at a host.
+        tag: u16,
+        /// Offset in the command's data, in bytes.
+        offset: u32,
+        /// How many bytes.
+        length: u32,
+    },
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Segment {
     Bytes { start: usize, len: usize },
@@ -122,6 +138,29 @@ impl Batch {
         }
         slices.truncate(max.max(1));
         Ok(())
+    }
+
+    /// Hands everything over, in order, to a driver that owns what it sends: see [`Piece`].
+    ///
+    /// The batch is empty afterwards and everything in it counts as sent, so that
+    /// [`take_finished`](Self::take_finished) names the slots whose answers were in it.
+    pub fn drain(&mut self, mut each: impl FnMut(Piece<'_>)) {
+        let mut skip = std::mem::take(&mut self.sent);
+        for segment in self.segments.drain(..) {
+            match segment {
+                Segment::Bytes { start, len } => {
+                    each(Piece::Bytes(&self.bytes[start + skip..start + len]));
+                }
+                Segment::Payload { tag, offset, len } => {
+                    let skipped = u32::try_from(skip).unwrap_or(len).min(len);
+                    let (offset, length) = (offset + skipped, len - skipped);
+                    each(Piece::Payload { tag, offset, length });
+                }
+            }
+            skip = 0;
+        }
+        self.bytes.clear();
+        self.len = 0;
     }
 
     /// Notes that the next `n` bytes are sent.
@@ -375,6 +414,33 @@ mod tests {
         assert!(batch.bytes.len() < 200 << 10, "{} bytes of headers kept", batch.bytes.len());
         let bytes = batch.to_vec(&Zeroes).unwrap();
         assert_eq!((bytes.len(), bytes[0], bytes[8]), (72 + 4096, 4, 1));
+    }
+
+    #[test]
+    fn what_is_handed_over_is_what_would_have_been_sent() {
+        let mut batch = Batch::new();
+        for _ in 0..3 {
+            batch.command(Format::INITIAL, &nvme_spec::Sqe::new(1), 100, &Zeroes);
+        }
+        for sent in [0, 10, 72 + 10] {
+            batch.advance(sent);
+            let mut copy = batch.to_vec(&Zeroes).unwrap();
+            let mut pieces = 0;
+            let mut other = Batch { segments: batch.segments.clone(), ..Batch::new() };
+            (other.bytes, other.sent) = (batch.bytes.clone(), batch.sent);
+            other.drain(|piece| {
+                pieces += 1;
+                let n = match piece {
+                    Piece::Bytes(bytes) => {
+                        assert_eq!(copy[..bytes.len()], *bytes);
+                        bytes.len()
+                    }
+                    Piece::Payload { length, .. } => length as usize,
+                };
+                copy.drain(..n);
+            });
+            assert!(copy.is_empty() && other.is_empty() && pieces > 0);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod batch;
 mod decode;
 mod header;
 
-pub use batch::{Batch, MissingPayload, NoPayload, PayloadSource};
+pub use batch::{Batch, MissingPayload, NoPayload, PayloadSource, Piece};
 pub use decode::{Decoder, Item};
 pub use header::{DataHeader, Header, Pdu, R2tHeader};
 

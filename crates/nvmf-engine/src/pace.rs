@@ -1,0 +1,163 @@
+//! How long to look for work before sleeping.
+
+use std::time::{Duration, Instant};
+
+use crate::engine::Wait;
+
+/// Decides, between the turns of an engine, whether to look again or to sleep.
+///
+/// After activity it looks again for a bounded time: what a peer answers at once is found without
+/// the price of a wake-up. Where that did not pay lately, because the next work came later than
+/// that, it sleeps right away, and tries again now and then.
+///
+/// ```no_run
+/// # fn f<E: nvmf_engine::Engine, H: nvmf_engine::Handler<E>>(mut engine: E, mut handler: H) {
+/// let mut pace = nvmf_engine::Pace::default();
+/// let mut wait = nvmf_engine::Wait::No;
+/// while let Ok(busy) = engine.turn(&mut handler, wait) {
+///     wait = pace.next(busy, None);
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Pace {
+    limit: Duration,
+    /// When the looking began.
+    since: Option<Instant>,
+    asleep: bool,
+    /// How many spins in a row did not pay.
+    wasted: u32,
+    /// Sleeps since the last spin.
+    skipped: u32,
+}
+
+impl Default for Pace {
+    /// Looks for 30 µs: longer than a peer on the same machine, or in the next rack, takes for its
+    /// next command when it waits for one at a time.
+    fn default() -> Self {
+        Self::new(Duration::from_micros(30))
+    }
+}
+
+impl Pace {
+    /// After so many spins in vain, it sleeps at once…
+    const PATIENCE: u32 = 4;
+    /// …but looks again after so many sleeps.
+    const RETRY: u32 = 64;
+
+    /// Looks for `limit` after activity; not at all where that is zero, and without an end, using
+    /// all of a core, where it is [`Duration::MAX`].
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, since: None, asleep: false, wasted: 0, skipped: 0 }
+    }
+
+    /// What the next turn is to do: `busy` is what the last one returned, `deadline` when there is
+    /// something to do in any case.
+    pub fn next(&mut self, busy: bool, deadline: Option<Instant>) -> Wait {
+        if busy {
+            if !self.asleep && self.since.is_some() {
+                self.wasted = 0;
+            }
+            (self.since, self.asleep) = (None, false);
+            return Wait::No;
+        }
+        self.idle(Instant::now(), deadline)
+    }
+
+    fn idle(&mut self, now: Instant, deadline: Option<Instant>) -> Wait {
+        let due = deadline.is_some_and(|deadline| now >= deadline);
+        let Some(since) = self.since else {
+            self.since = Some(now);
+            self.asleep = !self.spins();
+            return if self.asleep { Wait::Until(deadline) } else { Wait::No };
+        };
+        if !self.asleep && now.duration_since(since) < self.limit {
+            return if due { Wait::Until(deadline) } else { Wait::No };
+        }
+        if !self.asleep {
+            self.wasted = self.wasted.saturating_add(1);
+        }
+        self.asleep = true;
+        Wait::Until(deadline)
+    }
+
+    fn spins(&mut self) -> bool {
+        if self.limit.is_zero() {
+            return false;
+        }
+        if self.wasted < Self::PATIENCE {
+            return true;
+        }
+        self.skipped += 1;
+        if self.skipped < Self::RETRY {
+            return false;
+        }
+        (self.skipped, self.wasted) = (0, Self::PATIENCE - 1);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLEEP: Wait = Wait::Until(None);
+
+    fn after(start: Instant, us: u64) -> Instant {
+        start + Duration::from_micros(us)
+    }
+
+    /// Work came `gap` after the last: how long was spun for it.
+    fn round(pace: &mut Pace, start: Instant, gap: u64) -> u64 {
+        assert_eq!(pace.next(true, None), Wait::No);
+        for us in 0..gap {
+            if pace.idle(after(start, us), None) == SLEEP {
+                return us;
+            }
+        }
+        gap
+    }
+
+    #[test]
+    fn it_looks_for_a_while_after_activity_and_then_sleeps() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Duration::from_micros(30));
+        assert_eq!(round(&mut pace, start, 1000), 30);
+        assert_eq!(pace.idle(after(start, 2000), None), SLEEP, "until something happens");
+    }
+
+    #[test]
+    fn where_work_comes_soon_it_never_sleeps() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Duration::from_micros(30));
+        assert!((0..1000).all(|_| round(&mut pace, start, 20) == 20));
+    }
+
+    #[test]
+    fn where_looking_does_not_pay_it_is_rare() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Duration::from_micros(30));
+        let spun: u64 = (0..1000).map(|_| round(&mut pace, start, 50)).sum();
+        assert!(spun < 1000, "{spun} µs of 50000");
+    }
+
+    #[test]
+    fn it_finds_out_that_looking_pays_again() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Duration::from_micros(30));
+        (0..1000).for_each(|_| {
+            round(&mut pace, start, 50);
+        });
+        (0..Pace::RETRY).for_each(|_| {
+            round(&mut pace, start, 20);
+        });
+        assert!((0..1000).all(|_| round(&mut pace, start, 20) == 20));
+    }
+
+    #[test]
+    fn the_limits_are_no_looking_and_no_sleeping() {
+        let start = Instant::now();
+        assert_eq!(round(&mut Pace::new(Duration::ZERO), start, 100), 0);
+        assert_eq!(round(&mut Pace::new(Duration::MAX), start, 100_000), 100_000);
+    }
+}
