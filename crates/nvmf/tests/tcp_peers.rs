@@ -15,8 +15,8 @@ use nvmf::proto::queue::QueueSize;
 use nvmf::proto::tcp::{ControllerConfig, HostConfig};
 use nvmf::spec::fabrics::ConnectData;
 use nvmf::spec::{Sqe, opcode::nvm};
-use nvmf::transport::{TakeApartError, TransportError};
 use nvmf::transport::tcp::{ControllerTcp, HostTcp};
+use nvmf::transport::{TakeApartError, TransportError};
 use nvmf::{Data, Deadline};
 
 #[test]
