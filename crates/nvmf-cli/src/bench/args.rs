@@ -15,9 +15,17 @@ Examples:
   nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rw write --bs 128k --qd 8 -o json
   nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rw randrw --mix 70 --verify --size 64M
   nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rate 10000 --qd 128   latency at a fixed rate
+  nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rw randrw --verify --size 1G --time 3600 --reconnect 30
+  nvmf bench nvme+tcp://127.0.0.1/SUBNQN --idle 1000 --time 30   what connections cost a target
+
+Kinds of workload that write overwrite the range, and so does --verify: --offset and --size say
+which bytes that is.
 
 Latency is the time from when a command is handed to its queue until its completion is seen; with
---rate it begins when the command was due, so that waiting for room counts.";
+--rate it begins when the command was due, so that waiting for room counts. Commands are counted
+that complete in the time that is measured. CPU is that of the whole process in that time.
+
+Ctrl-C ends it early, and what was measured so far is printed.";
 
 /// `nvmf bench`
 #[derive(Args, Debug)]
@@ -74,6 +82,9 @@ pub(crate) struct Bench {
     /// When a connection ends, connect again, and try that for so long.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub reconnect: Option<Duration>,
+    /// Do nothing but keep this many associations with an I/O queue each for --time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub idle: Option<u32>,
     #[command(flatten)]
     pub engine: EngineOption,
     /// The namespace, instead of TARGET's NSID (1 where both are left out).

@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod cpu;
+mod idle;
 mod job;
 mod ledger;
 mod live;
@@ -38,6 +39,9 @@ pub(crate) fn run(args: &Bench) -> anyhow::Result<()> {
     }
     let connector = connector.with_namespace(args.namespace_id)?;
     check(args)?;
+    if let Some(idle) = args.idle {
+        return idle::run(args, &connector, idle);
+    }
     let report = measure(args, &connector)?;
     match args.output.format {
         Format::Json => output::print(format_args!("{:#}", report.json()))?,
