@@ -69,6 +69,13 @@ fn job(plan: Plan) -> (Job, Arc<Shared>) {
     (Job::new(&Arc::new(plan), &shared, 0).unwrap(), shared)
 }
 
+/// When a job without anything to be written before begins.
+fn ready(job: &mut Job, shared: &Shared) -> Instant {
+    assert!(shared.start().is_none());
+    assert!(job.fill(job.units(), Instant::now()).is_none());
+    shared.start().unwrap()
+}
+
 fn verifying(rw: Rw, mix: u8, units: u64) -> Plan {
     let time = Duration::from_millis(20);
     Plan { rw, mix, verify: true, time, ..plan(units) }
@@ -79,7 +86,7 @@ fn only_what_completes_in_the_time_measured_is_counted() {
     let warmup = Duration::from_micros(100);
     let (mut job, shared) = job(Plan { warmup, time: Duration::from_micros(995), ..plan(50) });
     let mut target = Target::new(50);
-    target.now = shared.start().unwrap();
+    target.now = ready(&mut job, &shared);
     target.finish(&mut job, 1);
     let reads = job.tally().reads;
     // Completions are at 10, 20, … 1100 µs; those from 100 on and before 1095 count.
@@ -92,7 +99,7 @@ fn only_what_completes_in_the_time_measured_is_counted() {
 fn commands_in_order_go_through_the_range_again_and_again() {
     let (mut job, shared) = job(Plan { rw: Rw::Read, ..plan(3) });
     let mut target = Target::new(3);
-    target.now = shared.start().unwrap();
+    target.now = ready(&mut job, &shared);
     target.ask(&mut job, 7);
     let units: Vec<_> = target.pending.iter().map(|(_, _, unit, _)| *unit).collect();
     assert_eq!(units, [0, 1, 2, 0, 1, 2, 0]);
@@ -102,7 +109,7 @@ fn commands_in_order_go_through_the_range_again_and_again() {
 fn random_commands_reach_the_whole_range_and_the_mix_is_kept() {
     let (mut job, shared) = job(Plan { rw: Rw::Randrw, mix: 30, ..plan(20) });
     let mut target = Target::new(20);
-    target.now = shared.start().unwrap();
+    target.now = ready(&mut job, &shared);
     target.ask(&mut job, 10_000);
     let reads = target.pending.iter().filter(|(_, write, ..)| !write).count();
     assert!((2700..3300).contains(&reads), "{reads} reads");
@@ -113,7 +120,7 @@ fn random_commands_reach_the_whole_range_and_the_mix_is_kept() {
 fn at_a_rate_commands_are_due_evenly_and_waiting_counts() {
     let plan = Plan { rate: Some(10_000), time: Duration::from_millis(10), ..plan(50) };
     let (mut job, shared) = job(plan);
-    let start = shared.start().unwrap();
+    let start = ready(&mut job, &shared);
     let mut target = Target::new(50);
     target.now = start;
     target.ask(&mut job, 1);
@@ -249,7 +256,7 @@ fn what_is_told_every_second_is_counted_once() {
     let (sender, receiver) = std::sync::mpsc::channel();
     job.tell(move |tally| sender.send(tally.reads.count()).unwrap()).unwrap();
     let mut target = Target::new(50);
-    target.now = shared.start().unwrap();
+    target.now = ready(&mut job, &shared);
     target.finish(&mut job, 1);
     let told: Vec<_> = receiver.try_iter().collect();
     assert!(told.len() >= 3 && told[1] >= 99_000, "{told:?}");
