@@ -9,6 +9,7 @@ use nvmf::spec::{HostId, Nqn};
 use nvmf_engine::EngineChoice;
 use nvmf_storage::{NamespaceSpec, parse_size};
 
+use crate::bench::args::Bench;
 use crate::target::{Target, parse_nsid, parse_port};
 
 /// NVMe over Fabrics in user space: serve disks over NVMe/TCP, and read and write any NVMe/TCP
@@ -91,6 +92,9 @@ last command is Flush: what was written is durable when nvmf ends with status 0.
 Standard input without --length is copied up to its end. If it is too long, the namespace is
 filled to its end, and nvmf fails.")]
     Write(Write),
+    /// Measure how fast a namespace is; writes overwrite it
+    #[command(after_help = crate::bench::args::HELP)]
+    Bench(Bench),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Example:
@@ -120,6 +124,7 @@ impl Command {
             Self::Log(args) => &args.connect,
             Self::Read(args) => &args.connect,
             Self::Write(args) => &args.connect,
+            Self::Bench(args) => &args.connect,
             Self::Serve(_) | Self::Completions { .. } | Self::Man { .. } => return None,
         };
         Some(connect.timeout)
@@ -145,7 +150,7 @@ Examples:
 Ctrl-C ends it: commands under way are finished and files are synced.";
 
 /// Names that `--namespace-id` had before.
-const NSID_ALIASES: [&str; 2] = ["nsid", "namespace"];
+pub(crate) const NSID_ALIASES: [&str; 2] = ["nsid", "namespace"];
 
 /// `nvmf serve`
 #[derive(Args, Debug)]
@@ -192,15 +197,7 @@ pub(crate) struct Serve {
     pub spin: Option<Duration>,
 
     #[command(flatten)]
-    pub engine: Engine,
-}
-
-/// How to wait for sockets.
-#[derive(Args, Debug, Clone, Copy)]
-pub(crate) struct Engine {
-    /// How to wait for sockets: by io_uring, by polling, or by what works here.
-    #[arg(long, value_name = "auto|uring|poll", default_value_t)]
-    pub engine: EngineChoice,
+    pub engine: EngineOption,
 }
 
 /// CPUs by number, in the order given.
@@ -322,6 +319,14 @@ pub(crate) struct Transfer {
     pub qd: u16,
 }
 
+/// Which event loop.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct EngineOption {
+    /// The event loop: auto, uring (io_uring) or poll (readiness).
+    #[arg(long = "engine", env = "NVMF_ENGINE", value_name = "ENGINE", default_value_t)]
+    pub engine: EngineChoice,
+}
+
 /// How to show things.
 #[derive(Args, Debug, Clone, Copy)]
 pub(crate) struct Output {
@@ -385,7 +390,7 @@ fn parse_hostid(text: &str) -> Result<HostId, String> {
     }
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     const DAY: f64 = 86_400.0;
     match text.parse::<f64>() {
         Ok(seconds) if (0.001..=DAY).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod connect;
 mod discover;
 mod failure;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Log(args) => log::run(&args),
         Command::Read(args) => read::run(&args),
         Command::Write(args) => write::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
     };

@@ -252,7 +252,7 @@ impl Session {
 
 /// A session before it has its queues: nothing was moved yet, and the range is still to be judged.
 pub(crate) struct Prepared {
-    association: Association,
+    pub association: Association,
     pub namespace: NamespaceInfo,
 }
 

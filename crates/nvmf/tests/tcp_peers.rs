@@ -15,8 +15,8 @@ use nvmf::proto::queue::QueueSize;
 use nvmf::proto::tcp::{ControllerConfig, HostConfig};
 use nvmf::spec::fabrics::ConnectData;
 use nvmf::spec::{Sqe, opcode::nvm};
-use nvmf::transport::TransportError;
 use nvmf::transport::tcp::{ControllerTcp, HostTcp};
+use nvmf::transport::{TakeApartError, TransportError};
 use nvmf::{Data, Deadline};
 
 #[test]
@@ -201,5 +201,62 @@ fn answers_do_not_wait_for_commands_that_came_with_theirs() {
     }
     queue.wait_any(Deadline::after(Duration::from_millis(1000))).unwrap();
     drop(queue);
+    controller.join().unwrap();
+}
+
+#[test]
+fn an_idle_queue_pair_is_taken_apart_and_its_connection_goes_on() {
+    let (host, controller) =
+        Carrier::Tcp(HostConfig::default(), ControllerConfig::default()).join();
+    let controller = spawn(controller, AcceptOptions::default(), serve_ram);
+    let size = QueueSize::new(16).unwrap();
+    let mut queue = QueuePair::connect(host, &options().io_queue(3, size, 7), soon()).unwrap();
+    queue.submit(at(nvm::WRITE, 0), Data::write(vec![1; 512])).unwrap();
+    queue.wait_any(soon()).unwrap().into_result("Write").unwrap();
+    let mut parts = queue.into_tcp().unwrap();
+    assert_eq!((parts.qid, parts.host.queue().capacity(), parts.received.len()), (3, 15, 0));
+    // The next command goes out by hand and is answered.
+    parts.host.submit(at(nvm::FLUSH, 0), nvmf::proto::tcp::Transfer::None).unwrap();
+    let mut batch = nvmf::proto::pdu::Batch::new();
+    parts.host.poll_transmit(&nvmf::proto::pdu::NoPayload, &mut batch, usize::MAX);
+    parts.stream.set_nonblocking(false).unwrap();
+    let bytes = batch.to_vec(&nvmf::proto::pdu::NoPayload).unwrap();
+    std::io::Write::write_all(&mut parts.stream, &bytes).unwrap();
+    let mut answer = [0; 24];
+    std::io::Read::read_exact(&mut parts.stream, &mut answer).unwrap();
+    let (used, event) = parts.host.handle_bytes(&answer).unwrap();
+    assert!(matches!(event, Some(nvmf::proto::tcp::HostEvent::Completion(_))), "{event:?}");
+    assert_eq!(used, 24);
+    drop(parts);
+    controller.join().unwrap();
+}
+
+#[test]
+fn a_queue_pair_that_is_not_idle_or_not_tcp_is_not_taken_apart() {
+    let connect = |carrier: Carrier| {
+        let (host, controller) = carrier.join();
+        let controller = spawn(controller, AcceptOptions::default(), serve_ram);
+        let size = QueueSize::new(16).unwrap();
+        (QueuePair::connect(host, &options().io_queue(1, size, 7), soon()).unwrap(), controller)
+    };
+    let tcp = Carrier::Tcp(HostConfig::default(), ControllerConfig::default());
+    let (mut queue, controller) = connect(tcp);
+    for _ in 0..2 {
+        queue.submit(at(nvm::FLUSH, 0), Data::None).unwrap();
+    }
+    let error = queue.into_tcp().unwrap_err();
+    assert_eq!(error, TakeApartError::Outstanding { outstanding: 2 });
+    controller.join().unwrap();
+
+    let (mut queue, controller) = connect(tcp);
+    let other = queue.submit(at(nvm::FLUSH, 0), Data::None).unwrap();
+    let id = queue.submit(at(nvm::FLUSH, 0), Data::None).unwrap();
+    queue.wait(id, soon()).unwrap();
+    assert_ne!(other, id);
+    assert_eq!(queue.into_tcp().unwrap_err(), TakeApartError::Unfetched { completions: 1 });
+    controller.join().unwrap();
+
+    let (queue, controller) = connect(Carrier::InProcess);
+    assert_eq!(queue.into_tcp().unwrap_err(), TakeApartError::NotTcp);
     controller.join().unwrap();
 }

@@ -19,4 +19,4 @@ pub use dial::{Dial, TcpDialer};
 pub use discovery::DiscoveryLog;
 pub use identify::{NamespaceIds, NamespaceInfo};
 pub use options::HostOptions;
-pub use queue_pair::{CommandId, Completion, ConnectOptions, QueuePair};
+pub use queue_pair::{CommandId, Completion, ConnectOptions, QueuePair, TcpQueue};

@@ -2,15 +2,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
+use std::net::TcpStream;
 
 use nvme_spec::fabrics::{Connect, ConnectData, Disconnect};
 use nvme_spec::{Cqe, HostId, Nqn, Sqe, Status, opcode};
 use nvmf_proto::connect::{ControllerChoice, judge_response};
 use nvmf_proto::queue::QueueSize;
+use nvmf_proto::tcp::Host;
 use nvmf_proto::violation::Violation;
 use zerocopy::IntoBytes;
 
-use crate::transport::{self, HostTransport, TransportError};
+use crate::transport::tcp::HostParts;
+use crate::transport::{self, HostTransport, TakeApartError, TransportError};
 use crate::{Data, Deadline, Error, Transfer, wire_log};
 
 /// What a host's Connect command asks for.
@@ -260,6 +263,20 @@ impl QueuePair {
         }
     }
 
+    /// Takes an idle queue pair over TCP apart, for an event loop to drive it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be: a command is outstanding, a completion was not fetched, the connection
+    /// failed before or is none over TCP. It is closed then.
+    pub fn into_tcp(self) -> Result<TcpQueue, TakeApartError> {
+        if !self.done.is_empty() {
+            return Err(TakeApartError::Unfetched { completions: self.done.len() });
+        }
+        let HostParts { stream, host, received } = self.transport.into_tcp()?;
+        Ok(TcpQueue { qid: self.qid, stream, host, received })
+    }
+
     /// Ends the queue pair: an I/O queue by a Disconnect command, an admin queue, which has none,
     /// by closing the connection.
     pub fn disconnect(mut self, deadline: Deadline) -> Result<(), Error> {
@@ -280,6 +297,20 @@ impl QueuePair {
     fn is_awaited(&self, id: CommandId) -> bool {
         self.awaited.get(&id.cid) == Some(&id)
     }
+}
+
+/// A queue pair over TCP that was taken apart: Connect has succeeded and nothing is outstanding.
+#[derive(Debug)]
+pub struct TcpQueue {
+    /// The queue's identifier.
+    pub qid: u16,
+    /// The socket, in non-blocking mode.
+    pub stream: TcpStream,
+    /// The protocol's state.
+    pub host: Host,
+    /// Bytes that were received and that [`host`](Self::host) has not seen: to be handed to it
+    /// before those that come next.
+    pub received: Vec<u8>,
 }
 
 fn with_data(id: CommandId, completion: transport::Completion, data: Data) -> Completion {

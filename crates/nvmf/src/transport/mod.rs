@@ -51,6 +51,15 @@ pub trait HostTransport: Send + Debug {
 
     /// Sends all that was submitted.
     fn flush(&mut self, deadline: Deadline) -> Result<(), TransportError>;
+
+    /// Takes an idle connection apart, for an event loop to drive it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be; the connection is closed then.
+    fn into_tcp(self: Box<Self>) -> Result<tcp::HostParts, TakeApartError> {
+        Err(TakeApartError::NotTcp)
+    }
 }
 
 /// A controller's end of a queue pair's connection.
@@ -127,6 +136,33 @@ pub enum TransportError {
         /// Its length in bytes.
         length: usize,
     },
+}
+
+/// A queue pair cannot be taken apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TakeApartError {
+    /// Commands are not answered yet, some of them perhaps given up.
+    #[error("{outstanding} commands are outstanding on the queue")]
+    Outstanding {
+        /// How many.
+        outstanding: u32,
+    },
+    /// Completions were not fetched.
+    #[error("{completions} completions of the queue are not fetched")]
+    Unfetched {
+        /// How many.
+        completions: usize,
+    },
+    /// Bytes of a command that was answered early are still to be sent.
+    #[error("not all of a command is sent")]
+    Unsent,
+    /// The connection failed before.
+    #[error("the connection is of no more use after an earlier failure")]
+    Broken,
+    /// The transport is another one.
+    #[error("the queue's transport is not TCP")]
+    NotTcp,
 }
 
 /// A command's data cannot be moved.

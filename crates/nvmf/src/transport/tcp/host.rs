@@ -12,7 +12,7 @@ use nvmf_proto::tcp::{Completion, Host, HostConfig, HostEvent, Negotiated, Paylo
 
 use super::socket::{Received, Socket, Wait};
 use crate::data::{for_each_part, room_at};
-use crate::transport::{HostTransport, TransportError, wire_len};
+use crate::transport::{HostTransport, TakeApartError, TransportError, wire_len};
 use crate::{Data, Deadline, Transfer};
 
 /// As much is encoded at once before the socket is asked to take it.
@@ -31,6 +31,17 @@ pub struct HostTcp {
     /// Completions held back until no more of their data is on its way out.
     done: VecDeque<Completion>,
     broken: bool,
+}
+
+/// What a host's end of an idle TCP connection consists of, for an event loop to go on with.
+#[derive(Debug)]
+pub struct HostParts {
+    /// The socket, in non-blocking mode.
+    pub stream: TcpStream,
+    /// The protocol's state, its handshake done.
+    pub host: Host,
+    /// Bytes that were received and that [`host`](Self::host) has not seen.
+    pub received: Vec<u8>,
 }
 
 impl HostTcp {
@@ -281,6 +292,24 @@ impl HostTransport for HostTcp {
             self.turn(&mut Lent::None, deadline)?;
         }
         Ok(())
+    }
+
+    fn into_tcp(self: Box<Self>) -> Result<HostParts, TakeApartError> {
+        if self.broken {
+            return Err(TakeApartError::Broken);
+        }
+        if !self.done.is_empty() {
+            return Err(TakeApartError::Unfetched { completions: self.done.len() });
+        }
+        let outstanding = self.host.queue().outstanding();
+        if outstanding > 0 {
+            return Err(TakeApartError::Outstanding { outstanding });
+        }
+        if !self.batch.is_empty() || self.host.wants_transmit() {
+            return Err(TakeApartError::Unsent);
+        }
+        let (stream, received) = self.socket.into_parts();
+        Ok(HostParts { stream, host: self.host, received })
     }
 }
 

@@ -5,7 +5,7 @@ mod host;
 mod socket;
 
 pub use controller::ControllerTcp;
-pub use host::HostTcp;
+pub use host::{HostParts, HostTcp};
 pub use nvmf_proto::tcp::{ControllerConfig, HostConfig, Negotiated};
 
 use std::sync::OnceLock;

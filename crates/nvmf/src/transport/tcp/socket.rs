@@ -78,6 +78,12 @@ impl Socket {
         &self.stream
     }
 
+    /// The socket, and the bytes received and not yet consumed.
+    pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        let left = self.buffered().to_vec();
+        (self.stream, left)
+    }
+
     /// Bytes received and not yet consumed.
     pub(super) fn buffered(&self) -> &[u8] {
         &self.buffer[self.start..self.end]

@@ -1,0 +1,121 @@
+//! The command line of `nvmf bench`.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use nvmf_storage::parse_size;
+
+use crate::args::{Connect, EngineOption, NSID_ALIASES, Output, parse_seconds};
+use crate::target::parse_nsid;
+
+pub(crate) const HELP: &str = "\
+Examples:
+  nvmf bench nvme+tcp://127.0.0.1/SUBNQN                         random reads of 4 KiB, 32 at once
+  nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rw write --bs 128k --qd 8 -o json
+  nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rw randrw --mix 70 --verify --size 64M
+  nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rate 10000 --qd 128   latency at a fixed rate
+
+Latency is the time from when a command is handed to its queue until its completion is seen; with
+--rate it begins when the command was due, so that waiting for room counts.";
+
+/// `nvmf bench`
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
+    pub target: Option<String>,
+    /// What to do; writes overwrite the range.
+    #[arg(long, value_name = "KIND", default_value = "randread")]
+    pub rw: Rw,
+    /// With rw and randrw: this many percent of the commands are reads.
+    #[arg(long, value_name = "PERCENT", default_value_t = 70, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub mix: u8,
+    /// Bytes of one command: a multiple of the namespace's block size.
+    #[arg(long, value_name = "BYTES", default_value = "4k", value_parser = parse_size)]
+    pub bs: u64,
+    /// Commands outstanding at once, on all queues together.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub qd: u32,
+    /// I/O queues, a connection each.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub queues: u16,
+    /// How long to measure, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
+    pub time: Duration,
+    /// How long to go on before that.
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = parse_seconds)]
+    pub warmup: Duration,
+    /// Where in the namespace the range begins.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "0")]
+    pub offset: u64,
+    /// How long the range is; where left out, up to the end of the namespace.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub size: Option<u64>,
+    /// What random numbers begin with: the same seed, the same order.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Threads; the queues are spread over them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub cores: u16,
+    /// How long to look for answers before sleeping, in microseconds; `max` never sleeps.
+    #[arg(long, value_name = "MICROSECONDS", default_value = "30", value_parser = parse_spin)]
+    pub spin: Duration,
+    #[command(flatten)]
+    pub engine: EngineOption,
+    /// The namespace, instead of TARGET's NSID (1 where both are left out).
+    #[arg(long, aliases = NSID_ALIASES, value_name = "NSID", value_parser = parse_nsid)]
+    pub namespace_id: Option<u32>,
+    #[command(flatten)]
+    pub output: Output,
+    #[command(flatten)]
+    pub connect: Connect,
+}
+
+/// What a workload does.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rw {
+    /// Reads in order.
+    Read,
+    /// Writes in order.
+    Write,
+    /// Reads anywhere.
+    Randread,
+    /// Writes anywhere.
+    Randwrite,
+    /// Reads and writes in order.
+    Rw,
+    /// Reads and writes anywhere.
+    Randrw,
+}
+
+impl Rw {
+    pub(crate) fn is_random(self) -> bool {
+        matches!(self, Self::Randread | Self::Randwrite | Self::Randrw)
+    }
+
+    /// Percent of the commands that are reads.
+    pub(crate) fn mix(self, mix: u8) -> u8 {
+        match self {
+            Self::Read | Self::Randread => 100,
+            Self::Write | Self::Randwrite => 0,
+            Self::Rw | Self::Randrw => mix,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Randread => "randread",
+            Self::Randwrite => "randwrite",
+            Self::Rw => "rw",
+            Self::Randrw => "randrw",
+        }
+    }
+}
+
+fn parse_spin(text: &str) -> Result<Duration, String> {
+    if text == "max" {
+        return Ok(Duration::MAX);
+    }
+    text.parse().map(Duration::from_micros).map_err(|_| "a number of microseconds, or max".into())
+}

@@ -1,0 +1,380 @@
+//! One I/O queue: a connection, the protocol's state, and the commands outstanding.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use nvmf::host::TcpQueue;
+use nvmf::proto::pdu::{Batch, PayloadSource, Piece};
+use nvmf::proto::tcp::{Completion, Host, HostEvent, Payload, Transfer};
+use nvmf::spec::print::{IoCommand, Line};
+use nvmf::spec::{Cqe, Sqe};
+use nvmf::transport::TransportError;
+use nvmf_engine::{ConnId, Engine, Message};
+
+use crate::request::{Buffer, Request, Workload};
+use crate::{CommandError, Error};
+
+/// As much is encoded into one gathered send; what is over goes with the next.
+const MOST_AT_ONCE: usize = 256 << 10;
+/// From this many bytes on, payload is received straight into its place.
+const STRAIGHT: usize = 16 << 10;
+
+/// What a queue waits for before the workload is asked again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asks {
+    /// For room alone.
+    Now,
+    /// For this time.
+    NotBefore(Instant),
+    /// For a completion on any queue, or a wake-up.
+    Later,
+    /// There is no more.
+    Never,
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) qid: u16,
+    pub(crate) conn: ConnId,
+    host: Host,
+    batch: Batch,
+    /// To be filled with what goes out next; none while it is on its way.
+    message: Option<Message>,
+    commands: Commands,
+    /// Commands outstanding, and how many of them there may be.
+    outstanding: usize,
+    share: usize,
+    pub(crate) asks: Asks,
+    /// Payload that the engine receives into its place.
+    filling: Option<Filling>,
+    /// The peer sends nothing more.
+    pub(crate) ended: bool,
+    /// Disconnect is sent.
+    pub(crate) leaving: bool,
+    trace: bool,
+}
+
+/// Outstanding commands by identifier.
+#[derive(Debug, Default)]
+struct Commands(Vec<Option<Command>>);
+
+#[derive(Debug)]
+struct Command {
+    buffer: Buffer,
+    token: u64,
+    submitted: Instant,
+    limit: Duration,
+    /// Not the workload's: nobody is told.
+    internal: bool,
+}
+
+/// A part of a command's buffer that the engine has.
+#[derive(Debug)]
+struct Filling {
+    cid: u16,
+    /// What is behind that part.
+    tail: BytesMut,
+}
+
+impl Commands {
+    fn get_mut(&mut self, cid: u16) -> Option<&mut Command> {
+        self.0.get_mut(usize::from(cid))?.as_mut()
+    }
+
+    fn put(&mut self, cid: u16, command: Command) {
+        let index = usize::from(cid);
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some(command);
+    }
+
+    fn take(&mut self, cid: u16) -> Option<Command> {
+        self.0.get_mut(usize::from(cid))?.take()
+    }
+
+    /// Bytes of a command that writes.
+    fn bytes(&self, cid: u16, offset: u32, length: u32) -> Option<(&Bytes, usize, usize)> {
+        let Some(Some(Command { buffer: Buffer::Write(bytes), .. })) = self.0.get(usize::from(cid))
+        else {
+            return None;
+        };
+        let (from, to) = (offset as usize, offset as usize + length as usize);
+        (to <= bytes.len()).then_some((bytes, from, to))
+    }
+}
+
+impl PayloadSource for Commands {
+    fn for_each<'a>(&'a self, cid: u16, offset: u32, length: u32, each: &mut dyn FnMut(&'a [u8])) {
+        if let Some((bytes, from, to)) = self.bytes(cid, offset, length) {
+            each(&bytes[from..to]);
+        }
+    }
+}
+
+impl Queue {
+    /// A queue on an engine, and what was received on it before.
+    pub(crate) fn attach<E: Engine>(
+        engine: &mut E,
+        queue: TcpQueue,
+        share: usize,
+    ) -> Result<(Self, Vec<u8>), Error> {
+        let TcpQueue { qid, stream, host, received } = queue;
+        let conn = engine.attach(stream)?;
+        let queue = Self {
+            qid,
+            conn,
+            host,
+            batch: Batch::new(),
+            message: Some(Message::new()),
+            commands: Commands::default(),
+            outstanding: 0,
+            share,
+            asks: if share > 0 { Asks::Now } else { Asks::Never },
+            filling: None,
+            ended: false,
+            leaving: false,
+            trace: tracing::enabled!(tracing::Level::TRACE),
+        };
+        Ok((queue, received))
+    }
+
+    pub(crate) fn error(&self, source: impl Into<nvmf::Error>) -> Error {
+        Error::Queue { qid: self.qid, source: source.into() }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outstanding == 0
+    }
+
+    /// Whether the workload may be asked for another command.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outstanding < self.share && self.host.queue().has_room()
+    }
+
+    pub(crate) fn submit(
+        &mut self,
+        request: Request,
+        timeout: Duration,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let Request { sqe, buffer, token, limit } = request;
+        let limit = limit.unwrap_or(timeout);
+        self.start(sqe, Command { buffer, token, submitted: now, limit, internal: false })
+    }
+
+    /// Sends the Disconnect command, of which the workload knows nothing.
+    pub(crate) fn leave(&mut self, sqe: Sqe, limit: Duration, now: Instant) -> Result<(), Error> {
+        self.leaving = true;
+        let command =
+            Command { buffer: Buffer::None, token: 0, submitted: now, limit, internal: true };
+        self.start(sqe, command)
+    }
+
+    fn start(&mut self, sqe: Sqe, command: Command) -> Result<(), Error> {
+        let length = command.buffer.len();
+        let length =
+            u32::try_from(length).map_err(|_| self.error(TransportError::TooLong { length }))?;
+        let transfer = match command.buffer {
+            _ if length == 0 => Transfer::None,
+            Buffer::None => Transfer::None,
+            Buffer::Read(_) => Transfer::ToHost { length },
+            Buffer::Write(_) => Transfer::ToController { length },
+        };
+        let cid = self
+            .host
+            .submit(sqe, transfer)
+            .map_err(|error| self.error(TransportError::from(error)))?;
+        if self.trace {
+            let sqe = Sqe { cid: cid.into(), ..sqe };
+            tracing::trace!(qid = self.qid, command = %Line(&IoCommand(&sqe)));
+        }
+        self.commands.put(cid, command);
+        self.outstanding += 1;
+        Ok(())
+    }
+
+    /// Sends what is ready, if nothing is on its way.
+    pub(crate) fn transmit<E: Engine>(&mut self, engine: &mut E) {
+        if !self.host.wants_transmit() {
+            return;
+        }
+        let Some(mut message) = self.message.take() else { return };
+        self.host.poll_transmit(&self.commands, &mut self.batch, MOST_AT_ONCE);
+        let commands = &self.commands;
+        self.batch.drain(|piece| match piece {
+            Piece::Bytes(bytes) => message.push(bytes),
+            Piece::Payload { tag, offset, length } => {
+                if let Some((bytes, from, to)) = commands.bytes(tag, offset, length) {
+                    message.push_shared(bytes.slice(from..to));
+                }
+            }
+        });
+        if let Err(message) = engine.send(self.conn, message) {
+            // The connection is gone, which is told elsewhere.
+            self.message = Some(message);
+        }
+    }
+
+    /// A message is sent.
+    pub(crate) fn sent(&mut self, mut message: Message) {
+        message.clear(drop);
+        self.message = Some(message);
+    }
+
+    /// Whether something is still to be sent or on its way.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.message.is_none() || self.host.wants_transmit()
+    }
+
+    /// Takes in what came; returns how many commands are complete with it.
+    pub(crate) fn received<E: Engine, W: Workload>(
+        &mut self,
+        engine: &mut E,
+        mut bytes: &[u8],
+        to: &mut Told<'_, W>,
+    ) -> Result<usize, Error> {
+        let mut complete = 0;
+        loop {
+            let (n, event) = self
+                .host
+                .handle_bytes(bytes)
+                .map_err(|violation| self.error(TransportError::from(violation)))?;
+            bytes = &bytes[n..];
+            match event {
+                None => return Ok(complete),
+                Some(HostEvent::Payload(payload)) => {
+                    let n = self.place(payload, bytes);
+                    bytes = &bytes[n..];
+                    let left = payload.length as usize - n;
+                    if left > 0 {
+                        if left >= STRAIGHT {
+                            self.fill(engine, payload, n);
+                        }
+                        return Ok(complete);
+                    }
+                }
+                Some(HostEvent::Completion(completion)) => {
+                    self.complete(completion, to)?;
+                    complete += 1;
+                }
+                Some(HostEvent::Terminated(terminated)) => {
+                    return Err(self.error(TransportError::from(terminated)));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Puts the first bytes of payload where they belong; returns how many those are.
+    fn place(&mut self, payload: Payload, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(payload.length as usize);
+        let bytes = &bytes[..n];
+        let offset = payload.offset as usize;
+        if let Some(cid) = payload.tag
+            && let Some(Command { buffer: Buffer::Read(room), .. }) = self.commands.get_mut(cid)
+            && let Some(room) = room.get_mut(offset..offset + n)
+        {
+            room.copy_from_slice(bytes);
+        }
+        self.host.handle_payload(bytes)
+    }
+
+    /// Has the engine receive what follows the first `done` bytes of payload into its place.
+    fn fill<E: Engine>(&mut self, engine: &mut E, payload: Payload, done: usize) {
+        let from = payload.offset as usize + done;
+        let length = payload.length as usize - done;
+        if let Some(cid) = payload.tag
+            && let Some(Command { buffer: Buffer::Read(room), .. }) = self.commands.get_mut(cid)
+            && room.len() >= from + length
+        {
+            let mut part = if from == 0 { std::mem::take(room) } else { room.split_off(from) };
+            let tail = if part.len() > length { part.split_off(length) } else { BytesMut::new() };
+            self.filling = Some(Filling { cid, tail });
+            engine.fill(self.conn, vec![part]);
+        }
+    }
+
+    /// Takes a part of a buffer back, filled.
+    pub(crate) fn filled<E: Engine, W: Workload>(
+        &mut self,
+        engine: &mut E,
+        parts: Vec<BytesMut>,
+        to: &mut Told<'_, W>,
+    ) -> Result<usize, Error> {
+        let Some(Filling { cid, tail }) = self.filling.take() else { return Ok(0) };
+        for part in parts {
+            self.host.handle_payload(&part);
+            if let Some(Command { buffer: Buffer::Read(room), .. }) = self.commands.get_mut(cid) {
+                room.unsplit(part);
+            }
+        }
+        if let Some(Command { buffer: Buffer::Read(room), .. }) = self.commands.get_mut(cid) {
+            room.unsplit(tail);
+        }
+        // The end of the data may be the end of the command.
+        self.received(engine, &[], to)
+    }
+
+    fn complete<W: Workload>(
+        &mut self,
+        completion: Completion,
+        to: &mut Told<'_, W>,
+    ) -> Result<(), Error> {
+        let Completion { cid, cqe, violation } = completion;
+        if self.trace {
+            tracing::trace!(qid = self.qid, cid, response = %Line(&cqe));
+        }
+        // Messages own what they send, so nothing refers to the command any more.
+        self.host.release(cid);
+        let Some(command) = self.commands.take(cid) else { return Ok(()) };
+        self.outstanding -= 1;
+        let result = outcome(cqe, violation);
+        match (command.internal, result) {
+            (false, result) => {
+                to.workload.complete(to.queue, command.token, result, command.buffer, to.now);
+                Ok(())
+            }
+            (true, Ok(_)) => Ok(()),
+            (true, Err(_)) => {
+                Err(self.error(nvmf::Error::Status { command: "Disconnect", status: cqe.status() }))
+            }
+        }
+    }
+
+    /// Whether a command is late, and when the next one will be.
+    pub(crate) fn lateness(&self, now: Instant) -> (bool, Option<Instant>) {
+        let due =
+            self.commands.0.iter().flatten().map(|command| command.submitted + command.limit).min();
+        (due.is_some_and(|due| due <= now), due)
+    }
+
+    /// Gives up every command outstanding.
+    pub(crate) fn lose<W: Workload>(&mut self, to: &mut Told<'_, W>) {
+        for command in self.commands.0.iter_mut().filter_map(Option::take) {
+            if !command.internal {
+                let Command { token, buffer, .. } = command;
+                to.workload.complete(to.queue, token, Err(CommandError::Lost), buffer, to.now);
+            }
+        }
+        self.outstanding = 0;
+    }
+}
+
+fn outcome(
+    cqe: Cqe,
+    violation: Option<nvmf::proto::violation::Violation>,
+) -> Result<Cqe, CommandError> {
+    match violation {
+        Some(violation) => Err(CommandError::Damaged(violation)),
+        None if cqe.status().is_success() => Ok(cqe),
+        None => Err(CommandError::Status(cqe.status())),
+    }
+}
+
+/// Who is told of a queue's completions, and when they were seen.
+pub(crate) struct Told<'a, W> {
+    pub(crate) workload: &'a mut W,
+    pub(crate) queue: usize,
+    pub(crate) now: Instant,
+}
