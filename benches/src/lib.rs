@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod affinity;
 pub mod latency;
 pub mod proc;
 pub mod report;
+pub mod size;

@@ -17,7 +17,7 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use nvmf_benches::{affinity, size};
 
 /// The raw ceiling of the loopback: NVMe/TCP's bytes, and nothing else.
 #[derive(Parser, Debug)]
@@ -62,7 +62,7 @@ struct Load {
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     seconds: f64,
     /// Bytes of one I/O, as in 4096 or 4k.
-    #[arg(long, value_name = "BYTES", default_value = "4k", value_parser = parse_size)]
+    #[arg(long, value_name = "BYTES", default_value = "4k", value_parser = size::parse)]
     bs: u32,
     /// Reads, writes, or both; always at random places.
     #[arg(long, value_enum, default_value_t = Rw::Read)]
@@ -71,7 +71,7 @@ struct Load {
     #[arg(long, value_name = "PERCENT", default_value_t = 70, value_parser = clap::value_parser!(u8).range(0..=100))]
     mix: u8,
     /// Up to so many bytes, a write's data comes with its command.
-    #[arg(long, value_name = "BYTES", default_value = "4k", value_parser = parse_size)]
+    #[arg(long, value_name = "BYTES", default_value = "4k", value_parser = size::parse)]
     in_capsule: u32,
     /// Of the random places.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -103,7 +103,7 @@ impl Load {
 }
 
 /// Bytes that the server has, all of them of the same value.
-const STORE: u32 = 256 << 20;
+const STORE: u32 = size::MOST;
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
@@ -122,26 +122,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn pin(core: Option<usize>) -> anyhow::Result<()> {
-    let Some(core) = core else { return Ok(()) };
-    anyhow::ensure!(core < CpuSet::MAX_CPU, "there is no core {core}");
-    let mut only = CpuSet::new();
-    only.set(core);
-    sched_setaffinity(None, &only).with_context(|| format!("cannot run on core {core}"))
-}
-
-/// Bytes, or with a k or an M behind.
-fn parse_size(text: &str) -> Result<u32, String> {
-    let (digits, unit) = match text.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
-        _ => (text, 1),
-    };
-    digits
-        .parse::<u32>()
-        .ok()
-        .and_then(|n| n.checked_mul(unit))
-        .filter(|n| (1..=STORE).contains(n))
-        .ok_or_else(|| format!("a size is 1 to {STORE} bytes, as in 4096 or 4k"))
+    core.map_or(Ok(()), affinity::set_core)
+        .with_context(|| format!("cannot run on core {}", core.unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -152,14 +134,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_may_have_a_unit() {
-        assert_eq!(parse_size("4096"), Ok(4096));
-        assert_eq!(parse_size("128k"), Ok(128 << 10));
-        for text in ["", "k", "0", "4g", "1000M", "-1"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
     }
 }
