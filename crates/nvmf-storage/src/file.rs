@@ -3,6 +3,7 @@
 mod open;
 mod transfer;
 
+use crate::buffer::{ZERO_BYTES, ZEROES};
 use crate::vectored;
 use crate::{Backend, BlockSize, Durability, Error, Geometry, OpenError, Zero};
 use std::fs;
@@ -150,10 +151,8 @@ impl File {
 
     /// Writes zeroes from one small buffer, however long the range is.
     fn write_zeroes_slowly(&self, offset: u64, length: u64) -> Result<(), Error> {
-        const BUFFER: usize = 64 << 10;
-        static ZEROES: [u8; BUFFER] = [0; BUFFER];
         let slices = [IoSlice::new(&ZEROES); 16];
-        let whole = BUFFER as u64 * slices.len() as u64;
+        let whole = ZERO_BYTES as u64 * slices.len() as u64;
 
         let mut done = 0;
         while length - done >= whole {
@@ -161,7 +160,7 @@ impl File {
             done += whole;
         }
         while done < length {
-            let part = usize::try_from(length - done).unwrap_or(BUFFER).min(BUFFER);
+            let part = usize::try_from(length - done).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
             self.write_cached(offset + done, &[IoSlice::new(&ZEROES[..part])])?;
             done += part as u64;
         }
