@@ -5,9 +5,10 @@ mod transfer;
 
 use crate::buffer::{ZERO_BYTES, ZEROES};
 use crate::vectored;
-use crate::{Backend, BlockSize, Durability, Error, Geometry, OpenError, Zero};
+use crate::{Access, Backend, BlockSize, Durability, Error, FileAccess, Geometry, OpenError, Zero};
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,8 @@ struct Abilities {
     punch_hole: AtomicBool,
     zero_range: AtomicBool,
     write_dsync: AtomicBool,
+    read_nowait: AtomicBool,
+    write_nowait: AtomicBool,
 }
 
 impl File {
@@ -71,6 +74,8 @@ impl File {
             punch_hole: AtomicBool::new(true),
             zero_range: AtomicBool::new(true),
             write_dsync: AtomicBool::new(true),
+            read_nowait: AtomicBool::new(true),
+            write_nowait: AtomicBool::new(true),
         };
         Ok(Self {
             file: opened.file,
@@ -257,6 +262,64 @@ impl Backend for File {
             Some(path) => format!("file:{path}"),
             None => format!("file:{}", self.path.as_os_str().as_bytes().escape_ascii()),
         }
+    }
+
+    fn access(&self) -> Access<'_> {
+        Access::File(self)
+    }
+}
+
+impl FileAccess for File {
+    fn try_read(&self, offset: u64, into: &mut [u8]) -> Option<Result<(), Error>> {
+        if let Err(error) = self.geometry.check_range(offset, into.len() as u64) {
+            return Some(Err(error));
+        }
+        let into = &mut [IoSliceMut::new(into)];
+        tried(&self.can.read_nowait, || {
+            transfer::read_all(into, offset, |into, at| transfer::read_nowait(&self.file, into, at))
+        })
+    }
+
+    fn try_write(&self, offset: u64, from: &[u8]) -> Option<Result<(), Error>> {
+        if let Err(error) = self.geometry.check_write(offset, from.len() as u64) {
+            return Some(Err(error));
+        }
+        tried(&self.can.write_nowait, || {
+            transfer::write_all(&[IoSlice::new(from)], offset, |from, at| {
+                transfer::write_nowait(&self.file, from, at)
+            })
+        })
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    fn error_of(&self, error: io::Error, writing: bool) -> Error {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof if !writing => Error::Io(transfer::shorter()),
+            _ => error.into(),
+        }
+    }
+
+    fn alignment(&self) -> usize {
+        1
+    }
+}
+
+/// Makes calls that do not wait, unless the system refused them before. `None` for every answer
+/// that the same calls may not give when they may wait.
+fn tried(can: &AtomicBool, calls: impl FnOnce() -> io::Result<()>) -> Option<Result<(), Error>> {
+    if !can.load(Ordering::Relaxed) {
+        return None;
+    }
+    match calls() {
+        Err(error) if refused(&error) => {
+            can.store(false, Ordering::Relaxed);
+            None
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        result => Some(result.map_err(Error::from)),
     }
 }
 
