@@ -8,7 +8,7 @@
 //! | Backend    | Spec                             | The blocks are                                    |
 //! |------------|----------------------------------|---------------------------------------------------|
 //! | [`Memory`] | `mem:SIZE[,bs=N]`                | in this process, allocated when first written     |
-//! | [`File`]   | `file:PATH[,bs=N][,ro]`          | in a regular file or on a block device            |
+//! | [`File`]   | `file:PATH[,bs=N][,ro][,direct]` | in a regular file or on a block device            |
 //! | [`Null`]   | `null:SIZE[,bs=N]`               | nowhere: reads are zeroes, writes are forgotten   |
 //!
 //! [`Faulty`] wraps any of them and makes chosen operations fail or wait, for tests of what stands
@@ -56,7 +56,9 @@
 //!
 //! # What it does not do
 //!
-//! * No direct I/O and no io_uring: [`File`] goes through the page cache with blocking calls.
+//! * No io_uring, no threads: the calls of a [`File`] block. [`Backend::access`] gives an event loop
+//!   what it needs to do without them: memory is lent and taken over without copies, a file is read
+//!   without waiting where the page cache has it, and its descriptor is there for a ring.
 //! * No atomic writes beyond one block in memory, and in [`File`] none beyond what the file system
 //!   gives: a read that races a write of the same block may see part of each.
 //! * No resizing: the geometry is read once, when the backend is opened.
@@ -77,6 +79,7 @@ mod spec;
 mod vectored;
 
 pub use access::{Access, FileAccess, Resident};
+pub use buffer::aligned_buffer;
 pub use error::{Error, OpenError};
 pub use fault::{Failure, Fault, Faulty, Operation};
 pub use file::File;

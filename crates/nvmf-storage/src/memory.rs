@@ -172,7 +172,7 @@ fn overwrite(
         *chunk = Some(own.freeze());
         return Ok(());
     }
-    let old: &[u8] = chunk.as_deref().unwrap_or(&ZEROES);
+    let old: &[u8] = chunk.as_deref().unwrap_or(ZEROES);
     let mut new = Vec::new();
     new.try_reserve_exact(CHUNK_BYTES).map_err(|_| Error::NoSpace)?;
     new.extend_from_slice(&old[..range.start]);

@@ -362,3 +362,20 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    // Every operation waits for a device.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_past_the_page_cache_is_a_vector_of_bytes((size, ops) in sequence()) {
+        let image = NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        image.as_file().set_len(BYTES).unwrap();
+        let disk = File::open_direct(image.path(), size, false).unwrap_or_else(|error| {
+            panic!("{error}; set CARGO_TARGET_DIR to a directory that has direct I/O")
+        });
+        follows_the_model(&disk, &ops, |_| {});
+        prop_assert_eq!(image.as_file().metadata().unwrap().len(), BYTES, "it kept its size");
+    }
+}
