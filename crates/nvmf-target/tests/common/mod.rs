@@ -48,6 +48,11 @@ pub(crate) enum Over {
 
 pub(crate) const BOTH: [Over; 2] = [Over::Tcp, Over::InProcess];
 
+/// The event loop to test: `NVMF_ENGINE` says which, as it does to the command.
+pub(crate) fn engine() -> nvmf_engine::EngineChoice {
+    std::env::var("NVMF_ENGINE").map_or_else(|_| Default::default(), |name| name.parse().unwrap())
+}
+
 /// A running target.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -61,7 +66,8 @@ impl Running {
     }
 
     pub(crate) fn start_with(builder: TargetBuilder) -> Self {
-        let target = builder.listen("127.0.0.1:0".parse().unwrap()).bind().unwrap();
+        let builder = builder.engine(engine()).listen("127.0.0.1:0".parse().unwrap());
+        let target = builder.bind().unwrap();
         let (address, handle) = (target.local_addrs()[0], target.handle());
         let thread = Some(std::thread::spawn(|| target.run()));
         Self { address, handle, thread }
