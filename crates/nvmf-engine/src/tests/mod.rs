@@ -9,6 +9,7 @@ use bytes::BytesMut;
 
 use crate::{ConnId, End, Engine, FileOp, Handler, ListenerId, Message, Poll, Wait};
 
+mod files;
 mod sockets;
 
 /// Longer than anything takes here, even on a machine that has much else to do.
