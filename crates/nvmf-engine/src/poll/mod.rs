@@ -216,15 +216,19 @@ impl Poll {
         if !self.hot.contains(&key) {
             self.hot.push(key);
         }
-        while let Some(parts) = self.conns.get_mut(key).and_then(|conn| conn.filling.take_full()) {
-            handler.filled(self, ConnId(key), parts);
-        }
+        self.tell_filled(handler, key);
         if rest == 0 {
             return;
         }
         let scratch = std::mem::take(&mut self.scratch);
         self.hand_over(handler, key, &scratch[..rest]);
         self.scratch = scratch;
+    }
+
+    fn tell_filled<H: Handler<Self>>(&mut self, handler: &mut H, key: Key) {
+        while let Some(parts) = self.conns.get_mut(key).and_then(|conn| conn.filling.take_full()) {
+            handler.filled(self, ConnId(key), parts);
+        }
     }
 
     /// A handler that was told of full buffers may have asked for more of them to be filled.
@@ -237,9 +241,7 @@ impl Poll {
                 return handler.received(self, ConnId(key), bytes);
             }
             bytes = &bytes[n..];
-            if let Some(parts) = conn.filling.take_full() {
-                handler.filled(self, ConnId(key), parts);
-            }
+            self.tell_filled(handler, key);
         }
     }
 
