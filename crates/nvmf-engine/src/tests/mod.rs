@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use crate::{ConnId, End, Engine, FileOp, Handler, ListenerId, Message, Poll, Wait};
 
 mod files;
+mod filling;
 mod sockets;
 
 /// Longer than anything takes here, even on a machine that has much else to do.
