@@ -185,17 +185,18 @@ impl Poll {
     /// Receives once; false if there was nothing.
     fn receive<H: Handler<Self>>(&mut self, handler: &mut H, key: Key) -> bool {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| !conn.ended) else { return false };
-        let received = if conn.filling.is_empty() {
-            conn.socket.read(&mut self.scratch)
+        let (received, room) = if conn.filling.is_empty() {
+            (conn.socket.read(&mut self.scratch), 0)
         } else {
             let mut slices = conn.filling.io_slices(SLICES - 1);
+            let room = slices.iter().map(|slice| slice.len()).sum();
             slices.push(IoSliceMut::new(&mut self.scratch));
-            conn.socket.read_vectored(&mut slices)
+            (conn.socket.read_vectored(&mut slices), room)
         };
         match received {
             Ok(0) => self.end(handler, key, End::Closed),
             Ok(n) => {
-                self.take_in(handler, key, n);
+                self.take_in(handler, key, n.min(room), n.saturating_sub(room));
                 true
             }
             Err(e)
@@ -207,22 +208,27 @@ impl Poll {
         }
     }
 
-    /// Hands over `n` bytes that were received: first into buffers to fill, then into the scratch.
-    fn take_in<H: Handler<Self>>(&mut self, handler: &mut H, key: Key, n: usize) {
+    /// Hands over what was received: `filled` bytes into buffers to fill, and `rest` into the
+    /// scratch.
+    fn take_in<H: Handler<Self>>(&mut self, handler: &mut H, key: Key, filled: usize, rest: usize) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let rest = n - conn.filling.advance(n);
+        conn.filling.advance(filled);
         if !self.hot.contains(&key) {
             self.hot.push(key);
         }
-        while let Some(parts) = self.conns.get_mut(key).and_then(|conn| conn.filling.take_full()) {
-            handler.filled(self, ConnId(key), parts);
-        }
+        self.tell_filled(handler, key);
         if rest == 0 {
             return;
         }
         let scratch = std::mem::take(&mut self.scratch);
         self.hand_over(handler, key, &scratch[..rest]);
         self.scratch = scratch;
+    }
+
+    fn tell_filled<H: Handler<Self>>(&mut self, handler: &mut H, key: Key) {
+        while let Some(parts) = self.conns.get_mut(key).and_then(|conn| conn.filling.take_full()) {
+            handler.filled(self, ConnId(key), parts);
+        }
     }
 
     /// A handler that was told of full buffers may have asked for more of them to be filled.
@@ -235,9 +241,7 @@ impl Poll {
                 return handler.received(self, ConnId(key), bytes);
             }
             bytes = &bytes[n..];
-            if let Some(parts) = conn.filling.take_full() {
-                handler.filled(self, ConnId(key), parts);
-            }
+            self.tell_filled(handler, key);
         }
     }
 

@@ -9,7 +9,11 @@ use bytes::BytesMut;
 
 use crate::{ConnId, End, Engine, FileOp, Handler, ListenerId, Message, Poll, Wait};
 
+mod ending;
+mod files;
+mod filling;
 mod sockets;
+mod waiting;
 
 /// Longer than anything takes here, even on a machine that has much else to do.
 pub(crate) const LONG: Duration = Duration::from_secs(30);

@@ -30,6 +30,7 @@ use crate::slots::{Key, Slots};
 use crate::waker::{Alarm, Waker};
 use buffers::Buffers;
 use conn::Conn;
+use files::Files;
 use incoming::Incoming;
 use listener::Listener;
 use operation::Operation;
@@ -38,6 +39,7 @@ use ring::{Completion, Ring};
 
 mod buffers;
 mod conn;
+mod files;
 mod incoming;
 mod listener;
 mod operation;
@@ -62,6 +64,7 @@ pub struct Uring {
     /// When the first listener that rests is to go on.
     rest: Option<Instant>,
     conns: Slots<Conn>,
+    files: Files,
     /// Connections whose message went out without the kernel, because it was empty: to be told.
     sent: VecDeque<Key>,
     /// Connections that are given buffers to fill while the kernel receives into others.
@@ -101,6 +104,7 @@ impl Uring {
             listeners: Slots::default(),
             rest: None,
             conns: Slots::default(),
+            files: Files::default(),
             sent: VecDeque::new(),
             to_fill: Vec::new(),
             outgoing: Vec::new(),
@@ -115,6 +119,11 @@ impl Uring {
         for _ in 0..self.sent.len() {
             let Some(key) = self.sent.pop_front() else { break };
             told |= self.tell_sent(handler, key);
+        }
+        for _ in 0..self.files.to_tell() {
+            let Some((token, op, result)) = self.files.take() else { break };
+            handler.done(self, token, op, result);
+            told = true;
         }
         told
     }
@@ -144,7 +153,8 @@ impl Uring {
             Operation::Fill(key) => self.filled(handler, key, completion),
             Operation::Send(key) => self.sent(handler, key, completion),
             Operation::StopConn(key) => self.conn_stopped(key),
-            Operation::File(_) | Operation::Cancel => {}
+            Operation::File(key) => self.file_completed(handler, key, completion),
+            Operation::Cancel => {}
         }
     }
 
@@ -188,13 +198,17 @@ impl Engine for Uring {
         self.close_conn(conn.0);
     }
 
-    fn open(&mut self, _file: OwnedFd) -> io::Result<FileId> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn open(&mut self, file: OwnedFd) -> io::Result<FileId> {
+        self.files.open(file)
     }
 
-    fn forget(&mut self, _file: FileId) {}
+    fn forget(&mut self, file: FileId) {
+        self.files.forget(file);
+    }
 
-    fn submit(&mut self, _file: FileId, _op: FileOp, _token: u64) {}
+    fn submit(&mut self, file: FileId, op: FileOp, token: u64) {
+        self.files.submit(&mut self.ring, file, op, token);
+    }
 
     fn waker(&self) -> Waker {
         self.alarm.waker()
@@ -202,7 +216,8 @@ impl Engine for Uring {
 
     fn turn<H: Handler<Self>>(&mut self, handler: &mut H, wait: Wait) -> io::Result<bool> {
         let mut busy = self.tell(handler);
-        self.enter(if busy || !self.sent.is_empty() { Wait::No } else { wait })?;
+        let more = busy || !self.sent.is_empty() || self.files.to_tell() > 0;
+        self.enter(if more { Wait::No } else { wait })?;
         // Only what is there now, so that a turn ends however fast things happen. Each is taken
         // from the ring just before it is looked at, never later: it belongs to this engine.
         for _ in 0..self.ring.completions() {
@@ -224,6 +239,7 @@ impl Drop for Uring {
         tracing::error!("the kernel does not give everything back: memory is left to it");
         self.buffers.leak();
         std::mem::forget(std::mem::take(&mut self.conns));
+        std::mem::forget(std::mem::take(&mut self.files));
     }
 }
 
