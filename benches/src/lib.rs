@@ -9,6 +9,7 @@
 
 pub mod affinity;
 pub mod latency;
+pub mod pair;
 pub mod proc;
 pub mod report;
 pub mod size;
