@@ -46,6 +46,8 @@ pub struct Poll {
     events: Vec<Event>,
     alarm: Alarm,
     listeners: Slots<Listener>,
+    /// When the first listener that rests is to go on.
+    rest: Option<Instant>,
     conns: Slots<Conn>,
     files: Files,
     scratch: Vec<u8>,
@@ -135,6 +137,7 @@ impl Poll {
             files: Files::new(alarm.waker()),
             alarm,
             listeners: Slots::default(),
+            rest: None,
             conns: Slots::default(),
             scratch: vec![0; SCRATCH],
             sent: VecDeque::new(),
@@ -294,7 +297,9 @@ impl Poll {
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::error!(%error, "cannot accept a connection");
-                    listener.rests_until = Some(Instant::now() + REST);
+                    let until = Instant::now() + REST;
+                    listener.rests_until = Some(until);
+                    self.rest = Some(self.rest.map_or(until, |rest| rest.min(until)));
                     self.listen_to(key, false);
                     return true;
                 }
@@ -312,14 +317,17 @@ impl Poll {
         }
     }
 
-    /// Listens again where the rest is over; when the next rest is.
-    fn rested(&mut self) -> Option<Instant> {
+    /// Listens again where the rest is over.
+    fn rested(&mut self) {
+        let now = Instant::now();
+        if self.rest.is_none_or(|rest| rest > now) {
+            return;
+        }
         let resting: Vec<(Key, Instant)> = self
             .listeners
             .keys()
             .filter_map(|key| Some((key, self.listeners.get(key)?.rests_until?)))
             .collect();
-        let now = Instant::now();
         let (over, left): (Vec<_>, Vec<_>) = resting.into_iter().partition(|(_, end)| *end <= now);
         for (key, _) in over {
             if let Some(listener) = self.listeners.get_mut(key) {
@@ -327,7 +335,7 @@ impl Poll {
             }
             self.listen_to(key, true);
         }
-        left.into_iter().map(|(_, end)| end).min()
+        self.rest = left.into_iter().map(|(_, end)| end).min();
     }
 
     /// Looks at the connections that had something lately, without asking which do.
@@ -347,10 +355,14 @@ impl Poll {
     }
 
     fn wait(&mut self, wait: Wait) -> io::Result<()> {
+        // Also where it never sleeps.
+        if self.rest.is_some() {
+            self.rested();
+        }
         let timeout = match wait {
             Wait::No => Some(Duration::ZERO),
             Wait::Until(deadline) => {
-                let deadline = [deadline, self.rested()].into_iter().flatten().min();
+                let deadline = [deadline, self.rest].into_iter().flatten().min();
                 // Rounded up: who wakes a moment too early would spin.
                 deadline.map(|deadline| {
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -463,9 +475,6 @@ impl Engine for Poll {
             busy |= self.event(handler, event);
         }
         self.events = events;
-        if let Wait::Until(_) = wait {
-            self.rested();
-        }
         Ok(busy | self.tell(handler))
     }
 }

@@ -71,7 +71,7 @@ fn a_gathered_message_arrives_as_it_is_through_tiny_buffers<K: Kind>() {
     let mut rig = Rig::<K>::new();
     let (ours, theirs) = sockets();
     rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
-    rustix::net::sockopt::set_socket_recv_buffer_size(&theirs, 4096).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&theirs, 32 << 10).unwrap();
     let conn = rig.engine.attach(ours).unwrap();
     let mut message = Message::new();
     let mut expected = Vec::new();
