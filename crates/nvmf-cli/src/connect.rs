@@ -109,6 +109,11 @@ impl Connector {
         }
     }
 
+    /// The namespace that is meant, as a URL.
+    pub(crate) fn url(&self) -> String {
+        Target { nsid: Some(self.nsid()), ..self.target.clone() }.to_string()
+    }
+
     /// The namespace that was named, or the first.
     pub(crate) fn nsid(&self) -> u32 {
         self.target.nsid.unwrap_or(1)

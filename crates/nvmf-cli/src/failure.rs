@@ -100,8 +100,12 @@ pub(crate) fn limit(timeout: Duration) -> String {
 
 /// Whether the target did not answer in time.
 pub(crate) fn timed_out(error: &anyhow::Error) -> bool {
+    let of_a_queue = error.downcast_ref().and_then(|error| match error {
+        nvmf_host::Error::Queue { source, .. } => Some(source),
+        _ => None,
+    });
     matches!(
-        error.downcast_ref::<nvmf::Error>(),
+        of_a_queue.or(error.downcast_ref()),
         Some(nvmf::Error::Transport(TransportError::TimedOut))
     )
 }

@@ -80,6 +80,8 @@ impl<W: Workload> Program for Run<'_, W> {
     type Output = Result<(), Error>;
 
     fn run<E: Engine>(self, mut engine: E) -> Self::Output {
+        let registration =
+            self.options.handle.as_ref().map(|handle| handle.register(engine.waker()));
         let mut driver = Driver {
             queues: Vec::with_capacity(self.queues.len()),
             by_conn: Vec::new(),
@@ -96,6 +98,7 @@ impl<W: Workload> Program for Run<'_, W> {
             .attach(&mut engine, self.queues)
             .and_then(|()| driver.drive(&mut engine))
             .and_then(|()| driver.disconnect(&mut engine));
+        drop(registration);
         driver.close(&mut engine);
         result
     }
@@ -137,9 +140,6 @@ impl<W: Workload> Driver<'_, W> {
             if !received.is_empty() {
                 self.received(engine, conn, &received);
             }
-        }
-        if let Some(handle) = &self.options.handle {
-            handle.register(engine.waker());
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The command line of `nvmf bench`.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -59,6 +60,20 @@ pub(crate) struct Bench {
     /// How long to look for answers before sleeping, in microseconds; `max` never sleeps.
     #[arg(long, value_name = "MICROSECONDS", default_value = "30", value_parser = parse_spin)]
     pub spin: Duration,
+    /// Keep the threads on these cores, as in 0,2-3; the first thread on the first and so on.
+    #[arg(long, value_name = "LIST", default_value = "")]
+    pub pin: Cores,
+    /// So many commands a second at a steady pace, however long each takes; latency counts from
+    /// when a command was due.
+    #[arg(long, value_name = "IOPS", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub rate: Option<u64>,
+    /// Write patterns, and check every byte that is read. What is to be read is written first, and
+    /// what was written is read at the end.
+    #[arg(long)]
+    pub verify: bool,
+    /// When a connection ends, connect again, and try that for so long.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub reconnect: Option<Duration>,
     #[command(flatten)]
     pub engine: EngineOption,
     /// The namespace, instead of TARGET's NSID (1 where both are left out).
@@ -118,4 +133,60 @@ fn parse_spin(text: &str) -> Result<Duration, String> {
         return Ok(Duration::MAX);
     }
     text.parse().map(Duration::from_micros).map_err(|_| "a number of microseconds, or max".into())
+}
+
+/// Cores to keep threads on; none stands for any.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Cores(Vec<usize>);
+
+impl Cores {
+    /// The core of a thread.
+    pub(crate) fn core(&self, thread: usize) -> Option<usize> {
+        self.0.get(thread.checked_rem(self.0.len())?).copied()
+    }
+}
+
+impl FromStr for Cores {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let malformed = || format!("`{text}` is no list of cores, as in 0,2-3");
+        let number = |text: &str| text.parse::<u16>().map(usize::from).map_err(|_| malformed());
+        let mut cores = Vec::new();
+        for part in text.split(',').filter(|_| !text.is_empty()) {
+            match part.split_once('-') {
+                None => cores.push(number(part)?),
+                Some((first, last)) => {
+                    let (first, last) = (number(first)?, number(last)?);
+                    if last < first {
+                        return Err(malformed());
+                    }
+                    cores.extend(first..=last);
+                }
+            }
+        }
+        Ok(Self(cores))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_listed_singly_and_in_ranges() {
+        let cores: Cores = "5,0-2".parse().unwrap();
+        assert_eq!((0..6).map(|i| cores.core(i).unwrap()).collect::<Vec<_>>(), [5, 0, 1, 2, 5, 0]);
+        assert_eq!("".parse::<Cores>().unwrap().core(3), None);
+        for text in [",", "1,", "a", "3-1", "1-", "-1", "1--2", "99999999"] {
+            assert!(text.parse::<Cores>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn spin_is_microseconds_or_without_end() {
+        assert_eq!(parse_spin("30"), Ok(Duration::from_micros(30)));
+        assert_eq!(parse_spin("max"), Ok(Duration::MAX));
+        assert!(parse_spin("-1").is_err());
+    }
 }

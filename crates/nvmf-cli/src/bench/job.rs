@@ -1,137 +1,466 @@
 //! What one thread of a benchmark does.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use hdrhistogram::Histogram;
-use nvmf::host::NamespaceInfo;
+use anyhow::Context;
+use bytes::BytesMut;
 use nvmf::spec::Cqe;
-use nvmf_host::{Buffer, CommandError, Next, Request, Workload};
+use nvmf_host::{Buffer, CommandError, Handle, Next, Request, Workload};
 
-use super::args::{Bench, Rw};
+use super::cpu::Cpu;
+use super::ledger::Ledger;
+use super::plan::Plan;
 use super::random::Random;
+use super::tally::{Tally, Troubles};
 
-pub(crate) struct Plan {
-    rw: Rw,
-    mix: u64,
-    nsid: u32,
-    first: u64,
-    units: u64,
-    blocks: u32,
-    bytes: usize,
-    warmup: Duration,
-    time: Duration,
-    seed: u64,
-    data: Bytes,
+/// What the threads of a benchmark share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub handle: Handle,
+    /// Nothing new is begun.
+    halted: AtomicBool,
+    /// Threads that still write what is to be read.
+    filling: AtomicUsize,
+    /// When the warm-up began.
+    start: OnceLock<Instant>,
+    /// What the processor had done when measuring began, and when it ended.
+    cpu: [OnceLock<Cpu>; 2],
 }
 
-impl Plan {
-    pub(crate) fn new(args: &Bench, namespace: &NamespaceInfo) -> anyhow::Result<Self> {
-        let block = u64::from(namespace.block_size);
-        anyhow::ensure!(args.bs > 0 && args.bs % block == 0, "bs");
-        let size = args.size.unwrap_or(namespace.bytes() - args.offset);
-        Ok(Self {
-            rw: args.rw,
-            mix: u64::from(args.rw.mix(args.mix)),
-            nsid: namespace.nsid,
-            first: args.offset / block,
-            units: size / args.bs,
-            blocks: u32::try_from(args.bs / block)?,
-            bytes: usize::try_from(args.bs)?,
-            warmup: args.warmup,
-            time: args.time,
-            seed: args.seed,
-            data: Bytes::from_static(vec![7; usize::try_from(args.bs)?].leak()),
+impl Shared {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let fills = plan.verify && plan.mix > 0;
+        let start = OnceLock::new();
+        if !fills {
+            let _ = start.set(Instant::now());
+        }
+        Self {
+            handle: Handle::new(),
+            halted: AtomicBool::new(false),
+            filling: AtomicUsize::new(if fills { plan.threads } else { 0 }),
+            start,
+            cpu: Default::default(),
+        }
+    }
+
+    /// Makes every thread end soon, or go on when it is run again.
+    pub(crate) fn halt(&self, halted: bool) {
+        self.halted.store(halted, Ordering::Relaxed);
+        self.handle.wake();
+    }
+
+    fn filled(&self) {
+        if self.filling.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let _ = self.start.set(Instant::now());
+            self.handle.wake();
+        }
+    }
+
+    /// When the warm-up began, if it has.
+    pub(crate) fn start(&self) -> Option<Instant> {
+        self.start.get().copied()
+    }
+
+    /// How long was measured so far.
+    pub(crate) fn measured(&self, plan: &Plan) -> Duration {
+        self.start().map_or(Duration::ZERO, |start| {
+            start.elapsed().saturating_sub(plan.warmup).min(plan.time)
         })
+    }
+
+    /// The time of the processor while it was measured.
+    pub(crate) fn cpu(&self) -> Cpu {
+        let from = self.cpu[0].get().copied().unwrap_or_else(Cpu::now);
+        self.cpu[1].get_or_init(Cpu::now).since(from)
     }
 }
 
+/// What a thread is at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Writes every unit, so that each read has something to be judged by.
+    Fill(u64),
+    /// Has no more to write before all others have none either.
+    Filled,
+    /// Does what was asked for.
+    Run,
+    /// Waits for the last answers.
+    Drain,
+    /// Reads every unit that was written.
+    Check(u64),
+}
+
+/// A command under way.
+#[derive(Clone, Copy, Debug)]
+struct Io {
+    /// From when on its latency counts.
+    since: Instant,
+    /// The unit, counted from the first one of this thread.
+    unit: u64,
+    generation: u32,
+    write: bool,
+}
+
+/// One thread's share of a benchmark. Its state outlives the connections.
+#[derive(Debug)]
 pub(crate) struct Job {
     plan: Arc<Plan>,
-    random: Random,
-    at: u64,
+    shared: Arc<Shared>,
+    pub number: usize,
+    part: Range<u64>,
+    phase: Phase,
+    /// When measuring begins and ends.
     from: Instant,
-    end: Instant,
-    since: Vec<Instant>,
+    until: Instant,
+    measuring: bool,
+    random: Random,
+    /// The next unit of those in order.
+    at: u64,
+    /// Nanoseconds between commands, when the first one was due, and how many were sent.
+    pace: Option<Pace>,
+    ledger: Option<Ledger>,
+    ios: Vec<Io>,
     free: Vec<u32>,
     buffers: Vec<BytesMut>,
-    pub(crate) latency: Histogram<u64>,
-    pub(crate) ios: u64,
+    pub tally: Tally,
+    pub troubles: Troubles,
+    live: Option<Live>,
 }
 
-pub(crate) fn histogram() -> Histogram<u64> {
-    let mut histogram = Histogram::new(3).unwrap_or_else(|_| unreachable!());
-    histogram.auto(true);
-    histogram
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    interval: f64,
+    first: Instant,
+    sent: u64,
+    due: Instant,
 }
+
+impl Pace {
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "nanoseconds up to weeks are whole in a double"
+    )]
+    fn advance(&mut self) {
+        self.sent += 1;
+        let after = (self.sent as f64 * self.interval) as u64;
+        self.due = self.first + Duration::from_nanos(after);
+    }
+}
+
+/// Who is told once a second how it goes.
+struct Live {
+    tell: Box<dyn FnMut(&Tally) + Send>,
+    due: Instant,
+    /// What was done since.
+    tally: Tally,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live").field("due", &self.due).finish_non_exhaustive()
+    }
+}
+
+const FAR: Duration = Duration::from_secs(1 << 32);
+/// Units tried for one that is free.
+const TRIES: u64 = 64;
 
 impl Job {
-    pub(crate) fn new(plan: Arc<Plan>, number: usize, start: Instant) -> Self {
-        let random = Random::new(plan.seed.wrapping_add(u64::try_from(number).unwrap_or(0) << 32));
-        let from = start + plan.warmup;
-        let end = from + plan.time;
-        Self {
-            plan,
-            random,
+    pub(crate) fn new(
+        plan: &Arc<Plan>,
+        shared: &Arc<Shared>,
+        number: usize,
+    ) -> anyhow::Result<Self> {
+        let part = plan.part(number);
+        let units = part.end - part.start;
+        let ledger = plan
+            .verify
+            .then(|| {
+                let first = plan.lba(part.start);
+                Ledger::new(plan.run, first, units, plan.blocks, plan.block_size)
+                    .context("there is not enough memory to verify so large a range; see --size")
+            })
+            .transpose()?;
+        let now = Instant::now();
+        let far = now.checked_add(FAR).context("the clock is at its end")?;
+        Ok(Self {
+            phase: if plan.verify && plan.mix > 0 { Phase::Fill(0) } else { Phase::Filled },
+            random: Random::new(plan.seed ^ u64::try_from(number)? << 48),
+            plan: Arc::clone(plan),
+            shared: Arc::clone(shared),
+            number,
+            part,
+            from: far,
+            until: far,
+            measuring: false,
             at: 0,
-            from,
-            end,
-            since: Vec::new(),
+            pace: None,
+            ledger,
+            ios: Vec::new(),
             free: Vec::new(),
             buffers: Vec::new(),
-            latency: histogram(),
-            ios: 0,
+            tally: Tally::new()?,
+            troubles: Troubles::default(),
+            live: None,
+        })
+    }
+
+    /// Tells once a second what was done in it.
+    pub(crate) fn tell(&mut self, tell: impl FnMut(&Tally) + Send + 'static) -> anyhow::Result<()> {
+        self.live = Some(Live { tell: Box::new(tell), due: Instant::now(), tally: Tally::new()? });
+        Ok(())
+    }
+
+    fn units(&self) -> u64 {
+        self.part.end - self.part.start
+    }
+
+    fn outstanding(&self) -> usize {
+        self.ios.len() - self.free.len()
+    }
+
+    /// Begins with what was asked for.
+    fn start(&mut self, start: Instant) {
+        self.from = start + self.plan.warmup;
+        self.until = self.from + self.plan.time;
+        self.pace = self.plan.rate.map(|rate| {
+            #[allow(clippy::cast_precision_loss, reason = "a rate of so many digits is none")]
+            let (rate, threads, number) =
+                (rate as f64, self.plan.threads as f64, self.number as f64);
+            let first = start + Duration::from_secs_f64(number / rate);
+            Pace { interval: 1e9 * threads / rate, first, sent: 0, due: first }
+        });
+        self.phase = Phase::Run;
+    }
+
+    fn run(&mut self, now: Instant) -> Option<Next> {
+        if now >= self.until {
+            let _ = self.shared.cpu[1].get_or_init(Cpu::now);
+            self.phase = Phase::Drain;
+            return None;
         }
+        if !self.measuring && now >= self.from {
+            let _ = self.shared.cpu[0].get_or_init(Cpu::now);
+            self.measuring = true;
+        }
+        let since = match &self.pace {
+            Some(pace) if now < pace.due => return Some(Next::NotBefore(pace.due)),
+            Some(pace) => pace.due,
+            None => now,
+        };
+        let Some(unit) = self.pick() else { return Some(Next::Later) };
+        if let Some(pace) = &mut self.pace {
+            pace.advance();
+        }
+        let mix = u64::from(self.plan.mix);
+        let read = mix == 100 || (mix > 0 && self.random.below(100) < mix);
+        let known = self.ledger.as_ref().is_none_or(|ledger| ledger.knows(place(unit)));
+        Some(if read && known { self.read(unit, since) } else { self.write(unit, since) })
+    }
+
+    /// The next unit, claimed if that matters; `None` if every one that was looked at is in use.
+    fn pick(&mut self) -> Option<u64> {
+        let units = self.units();
+        let random = self.plan.rw.is_random();
+        let mut unit = if random { self.random.below(units) } else { self.at };
+        if let Some(ledger) = &mut self.ledger {
+            let mut tries = if random { TRIES.min(units) } else { 1 };
+            while !ledger.claim(place(unit)) {
+                tries -= 1;
+                if tries == 0 {
+                    return None;
+                }
+                unit = if unit + 1 < units { unit + 1 } else { 0 };
+            }
+        }
+        if !random {
+            self.at = if unit + 1 < units { unit + 1 } else { 0 };
+        }
+        Some(unit)
+    }
+
+    fn read(&mut self, unit: u64, since: Instant) -> Next {
+        let buffer = self.buffer();
+        let lba = self.plan.lba(self.part.start + unit);
+        let token = self.note(Io { since, unit, generation: 0, write: false });
+        Next::Io(Request::read(self.plan.nsid, lba, self.plan.blocks, buffer).with_token(token))
+    }
+
+    fn write(&mut self, unit: u64, since: Instant) -> Next {
+        let (bytes, generation) = if self.ledger.is_some() {
+            let mut buffer = self.buffer();
+            let generation =
+                self.ledger.as_mut().map_or(0, |ledger| ledger.fill(place(unit), &mut buffer));
+            (buffer.freeze(), generation)
+        } else {
+            (self.plan.data.clone(), 0)
+        };
+        let lba = self.plan.lba(self.part.start + unit);
+        let token = self.note(Io { since, unit, generation, write: true });
+        Next::Io(Request::write(self.plan.nsid, lba, self.plan.blocks, bytes).with_token(token))
+    }
+
+    fn buffer(&mut self) -> BytesMut {
+        self.buffers.pop().unwrap_or_else(|| BytesMut::zeroed(self.plan.bytes))
+    }
+
+    fn note(&mut self, io: Io) -> u64 {
+        match self.free.pop() {
+            Some(token) => {
+                self.ios[token as usize] = io;
+                u64::from(token)
+            }
+            None => {
+                self.ios.push(io);
+                self.ios.len() as u64 - 1
+            }
+        }
+    }
+
+    fn fill(&mut self, unit: u64, now: Instant) -> Option<Next> {
+        if unit == self.units() {
+            if self.outstanding() > 0 {
+                return Some(Next::Later);
+            }
+            self.shared.filled();
+            self.phase = Phase::Filled;
+            return None;
+        }
+        self.phase = Phase::Fill(unit + 1);
+        self.claim(unit);
+        Some(self.write(unit, now))
+    }
+
+    fn check(&mut self, mut unit: u64, now: Instant) -> Next {
+        let Some(ledger) = &self.ledger else { return Next::Done };
+        let units = self.part.end - self.part.start;
+        while unit < units && !ledger.knows(place(unit)) {
+            unit += 1;
+        }
+        self.phase = Phase::Check(units.min(unit + 1));
+        if unit == units {
+            return Next::Done;
+        }
+        self.claim(unit);
+        self.read(unit, now)
+    }
+
+    fn claim(&mut self, unit: u64) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.claim(place(unit));
+        }
+    }
+
+    /// Notes what came of a command; `bytes` are those of a read that succeeded.
+    fn settle(&mut self, io: Io, result: Result<Cqe, CommandError>, bytes: &[u8]) {
+        match &result {
+            Ok(_) => {}
+            Err(CommandError::Lost) => self.troubles.lost += 1,
+            Err(error) => self.troubles.error(error.to_string()),
+        }
+        let Some(ledger) = &mut self.ledger else { return };
+        match (io.write, result) {
+            (true, Ok(_)) => ledger.written(place(io.unit), io.generation),
+            (true, Err(_)) => ledger.lost(place(io.unit), io.generation),
+            (false, Ok(_)) => {
+                if let Some(mismatch) = ledger.read(place(io.unit), bytes) {
+                    self.troubles.mismatch(mismatch);
+                }
+            }
+            (false, Err(_)) => ledger.unread(place(io.unit)),
+        }
+    }
+
+    fn live(&mut self, now: Instant) {
+        if let Some(Live { tell, due, tally }) = &mut self.live
+            && now >= *due
+        {
+            tell(tally);
+            self.tally.add(tally);
+            tally.clear();
+            *due = now + Duration::from_secs(1);
+        }
+    }
+
+    /// All that was measured.
+    pub(crate) fn tally(&self) -> Tally {
+        let mut tally = self.tally.clone();
+        if let Some(live) = &self.live {
+            tally.add(&live.tally);
+        }
+        tally
     }
 }
 
 impl Workload for Job {
     fn next(&mut self, _: usize, now: Instant) -> Next {
-        if now >= self.end {
+        if self.shared.halted.load(Ordering::Relaxed) {
             return Next::Done;
         }
-        let plan = &*self.plan;
-        let unit = if plan.rw.is_random() {
-            self.random.below(plan.units)
-        } else {
-            self.at = if self.at + 1 < plan.units { self.at + 1 } else { 0 };
-            self.at
-        };
-        let reads = plan.mix == 100 || (plan.mix > 0 && self.random.below(100) < plan.mix);
-        let token = self.free.pop().unwrap_or_else(|| {
-            self.since.push(now);
-            u32::try_from(self.since.len() - 1).unwrap_or(u32::MAX)
-        });
-        self.since[token as usize] = now;
-        let lba = plan.first + unit * u64::from(plan.blocks);
-        let request = if reads {
-            let buffer = self.buffers.pop().unwrap_or_else(|| BytesMut::zeroed(plan.bytes));
-            Request::read(plan.nsid, lba, plan.blocks, buffer)
-        } else {
-            Request::write(plan.nsid, lba, plan.blocks, plan.data.clone())
-        };
-        Next::Io(request.with_token(u64::from(token)))
+        loop {
+            let next = match self.phase {
+                Phase::Run => self.run(now),
+                Phase::Fill(unit) => self.fill(unit, now),
+                Phase::Filled => match self.shared.start() {
+                    Some(start) => {
+                        self.start(start);
+                        None
+                    }
+                    None => Some(Next::Later),
+                },
+                Phase::Drain if self.outstanding() > 0 => Some(Next::Later),
+                Phase::Drain if self.plan.mix < 100 => {
+                    self.phase = Phase::Check(0);
+                    None
+                }
+                Phase::Drain => Some(Next::Done),
+                Phase::Check(unit) => Some(self.check(unit, now)),
+            };
+            if let Some(next) = next {
+                return next;
+            }
+        }
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "tokens are indices")]
     fn complete(
         &mut self,
         _: usize,
         token: u64,
-        _: Result<Cqe, CommandError>,
+        result: Result<Cqe, CommandError>,
         buffer: Buffer,
         now: Instant,
     ) {
-        let token = token as u32;
+        let Ok(token) = u32::try_from(token) else { return };
+        let Some(io) = self.ios.get(token as usize).copied() else { return };
         self.free.push(token);
-        if now >= self.from && now < self.end {
-            let took = now.duration_since(self.since[token as usize]).as_nanos() as u64;
-            let _ = self.latency.record(took);
-            self.ios += 1;
+        if result.is_ok() && now >= self.from && now < self.until {
+            let tally = self.live.as_mut().map_or(&mut self.tally, |live| &mut live.tally);
+            let latency = if io.write { &mut tally.writes } else { &mut tally.reads };
+            latency.record(now.saturating_duration_since(io.since));
         }
-        if let Buffer::Read(buffer) = buffer {
-            self.buffers.push(buffer);
+        let buffer = match buffer {
+            Buffer::Read(bytes) => Some(bytes),
+            Buffer::Write(bytes) if self.ledger.is_some() => bytes.try_into_mut().ok(),
+            _ => None,
+        };
+        if self.ledger.is_some() || result.is_err() {
+            self.settle(io, result, buffer.as_deref().unwrap_or_default());
         }
+        // Of a read that was lost, the buffer may have lost a part.
+        self.buffers.extend(buffer.filter(|bytes| bytes.len() == self.plan.bytes));
+        self.live(now);
     }
 }
+
+/// The place of a unit in a table.
+fn place(unit: u64) -> usize {
+    usize::try_from(unit).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;
