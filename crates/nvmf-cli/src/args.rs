@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use nvmf::spec::{HostId, Nqn};
-use nvmf_host::EngineChoice;
+use nvmf_engine::EngineChoice;
 use nvmf_storage::{NamespaceSpec, parse_size};
 
 use crate::bench::args::Bench;
@@ -134,7 +134,9 @@ impl Command {
 const SERVE_HELP: &str = "\
 SPEC is one of
   mem:SIZE[,bs=N]        in memory, gone when nvmf ends
-  file:PATH[,bs=N][,ro]  a regular file or a block device; ro refuses writes
+  file:PATH[,bs=N][,ro][,direct]
+                         a regular file or a block device; ro refuses writes, direct goes past
+                         the page cache
   null:SIZE[,bs=N]       reads zeroes, forgets writes
 with SIZE as in 256M or 1.5G, and blocks of N bytes, 512 or 4096 (the default). `,uuid=UUID` gives
 the namespace a UUID other than the one derived from where it is.
@@ -143,6 +145,7 @@ Examples:
   nvmf serve
   nvmf serve --listen 0.0.0.0:4420 --namespace file:/srv/disk.img
   nvmf serve --nqn nqn.2026-01.org.example:disks --namespace mem:1G,bs=512 --namespace file:a.img,ro
+  nvmf serve --pin 2-3 --namespace file:/dev/nvme0n1,direct
 
 Ctrl-C ends it: commands under way are finished and files are synced.";
 
@@ -179,7 +182,27 @@ pub(crate) struct Serve {
     /// Refuse data digests to hosts that ask for them.
     #[arg(long)]
     pub no_ddgst: bool,
+
+    /// Threads that serve connections; as many as there are CPUs where left out.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub cores: Option<u16>,
+
+    /// Keep each of those threads on a CPU of its own: 0,2 or 0-3. Says how many there are, too.
+    #[arg(long, value_name = "CPUS", value_parser = parse_cpus, conflicts_with = "cores")]
+    pub pin: Option<Cpus>,
+
+    /// How long a thread looks for work, after some, before it sleeps: microseconds. 0 saves CPU
+    /// time and costs latency; `forever` never sleeps.
+    #[arg(long, value_name = "MICROSECONDS", value_parser = parse_spin)]
+    pub spin: Option<Duration>,
+
+    #[command(flatten)]
+    pub engine: EngineOption,
 }
+
+/// CPUs by number, in the order given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Cpus(pub Vec<usize>);
 
 /// `nvmf discover`
 #[derive(Args, Debug)]
@@ -300,7 +323,7 @@ pub(crate) struct Transfer {
 #[derive(Args, Debug, Clone, Copy)]
 pub(crate) struct EngineOption {
     /// The event loop: auto, uring (io_uring) or poll (readiness).
-    #[arg(long = "engine", value_name = "ENGINE", default_value_t)]
+    #[arg(long = "engine", env = "NVMF_ENGINE", value_name = "ENGINE", default_value_t)]
     pub engine: EngineChoice,
 }
 
@@ -375,6 +398,39 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Microseconds, or `forever`.
+pub(crate) fn parse_spin(text: &str) -> Result<Duration, String> {
+    match text {
+        "forever" => Ok(Duration::MAX),
+        _ => match text.parse::<u32>() {
+            Ok(us) if us <= 1_000_000 => Ok(Duration::from_micros(us.into())),
+            _ => Err("microseconds are 0 to 1000000, or `forever`".to_owned()),
+        },
+    }
+}
+
+/// CPUs as in 0,2,4-7.
+pub(crate) fn parse_cpus(text: &str) -> Result<Cpus, String> {
+    const MOST: usize = 1024;
+    let wrong = || format!("CPUs are numbers below {MOST}, each once, as in 0,2 or 4-7");
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.parse::<usize>().ok().filter(|cpu| *cpu < MOST);
+        let (first, last) = number(first).zip(number(last)).ok_or_else(wrong)?;
+        for cpu in first..=last {
+            if cpus.contains(&cpu) {
+                return Err(wrong());
+            }
+            cpus.push(cpu);
+        }
+        if first > last {
+            return Err(wrong());
+        }
+    }
+    Ok(Cpus(cpus))
+}
+
 fn parse_byte(text: &str) -> Result<u8, String> {
     parse_number(text)
         .and_then(|n| u8::try_from(n).ok())
@@ -410,6 +466,25 @@ mod tests {
         assert_eq!(parse_number("0x1C"), Some(28));
         for text in ["", "0x", "0x+1", "+1", "-1", "1c", "4294967296"] {
             assert_eq!(parse_number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn cpus_are_numbers_and_ranges_each_once() {
+        assert_eq!(parse_cpus("0"), Ok(Cpus(vec![0])));
+        assert_eq!(parse_cpus("3,0-1"), Ok(Cpus(vec![3, 0, 1])));
+        for text in ["", "a", "0,", "1-0", "0,0", "0-2,1", "-1", "1024", "0-99999999999"] {
+            assert!(parse_cpus(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_spin_is_microseconds_or_forever() {
+        assert_eq!(parse_spin("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_spin("30"), Ok(Duration::from_micros(30)));
+        assert_eq!(parse_spin("forever"), Ok(Duration::MAX));
+        for text in ["", "-1", "1.5", "1000001", "ever"] {
+            assert!(parse_spin(text).is_err(), "{text}");
         }
     }
 

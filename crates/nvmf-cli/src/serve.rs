@@ -33,7 +33,18 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
         .subsystem(subsystem)
         .header_digest(!args.no_hdgst)
         .data_digest(!args.no_ddgst)
-        .bind()?;
+        .engine(args.engine.engine);
+    let target = match (args.cores, &args.pin) {
+        (_, Some(cpus)) => target.pin(cpus.0.clone()),
+        (Some(cores), None) => target.cores(cores.into()),
+        (None, None) => target,
+    };
+    let target = match args.spin {
+        Some(spin) => target.spin(spin),
+        None => target,
+    };
+    let target = target.bind()?;
+    tracing::info!(engine = %target.engine(), cores = target.cores(), "serving");
     limits::raise_descriptors();
     stop_on_signals(target.handle())?;
     output::print(announcement(&nqn, &args.namespace, &geometries, target.local_addrs()))?;

@@ -41,7 +41,7 @@ fn every_kind_of_workload_does_what_its_name_says_and_is_verified() {
         ("randrw", true, true),
     ] {
         for (nsid, more) in [
-            (1, &["--queues", "2", "--cores", "2", "--bs", "8k"][..]),
+            (1, &["--queues", "2", "--cores", "2", "--bs", "8k", "--pin", "0,1"][..]),
             (2, &["--hdgst", "--ddgst", "--qd", "5"]),
         ] {
             let args = [&["--rw", rw, "--verify", "--size", "2M"][..], more].concat();
@@ -341,7 +341,8 @@ fn numbers_that_do_not_go_together_are_wrong_usage() {
         (&["--rw", "sideways"], "sideways"),
         (&["--mix", "101"], "101"),
         (&["--rate", "0"], "--rate"),
-        (&["--pin", "x"], "no list of cores"),
+        (&["--pin", "x"], "CPUs are numbers"),
+        (&["--pin", "0", "--cores", "2", "--queues", "2"], "--pin names 1 CPUs"),
         (&["--engine", "steam"], "there is no engine `steam`"),
         (&["--time", "0"], "--time"),
     ] {

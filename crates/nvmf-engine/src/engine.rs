@@ -151,6 +151,6 @@ pub trait Handler<E: Engine> {
     /// A file operation is done, well or not; its buffers come back in either case.
     fn done(&mut self, engine: &mut E, token: u64, op: FileOp, result: io::Result<()>);
 
-    /// A [`Waker`] was used, once or more often.
+    /// A [`Waker`] was used, once or more often. An engine that has threads of its own uses it too.
     fn woken(&mut self, engine: &mut E);
 }

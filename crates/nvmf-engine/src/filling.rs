@@ -25,22 +25,20 @@ impl Filling {
         self.wanted.is_empty()
     }
 
+    /// The room that is left, in order.
+    pub(crate) fn room(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let mut skip = self.filled;
+        self.wanted.iter_mut().flatten().filter_map(move |part| {
+            let length = part.len();
+            let left = part.get_mut(skip..).filter(|left| !left.is_empty());
+            skip = skip.saturating_sub(length);
+            left
+        })
+    }
+
     /// The room that is left, in at most `max` pieces.
     pub(crate) fn io_slices(&mut self, max: usize) -> Vec<IoSliceMut<'_>> {
-        let mut skip = self.filled;
-        let mut slices = Vec::new();
-        for part in self.wanted.iter_mut().flatten() {
-            if slices.len() == max {
-                break;
-            }
-            if skip >= part.len() {
-                skip -= part.len();
-                continue;
-            }
-            slices.push(IoSliceMut::new(&mut part[skip..]));
-            skip = 0;
-        }
-        slices
+        self.room().take(max).map(IoSliceMut::new).collect()
     }
 
     /// Notes that up to `n` bytes were received into the room; returns how many of them that were.
@@ -54,10 +52,13 @@ impl Filling {
     /// Copies the first of `bytes` into the room; returns how many there was room for.
     pub(crate) fn copy_from(&mut self, bytes: &[u8]) -> usize {
         let mut left = bytes;
-        for slice in &mut self.io_slices(usize::MAX) {
+        for slice in self.room() {
             let n = slice.len().min(left.len());
             slice[..n].copy_from_slice(&left[..n]);
             left = &left[n..];
+            if left.is_empty() {
+                break;
+            }
         }
         self.advance(bytes.len() - left.len())
     }

@@ -46,6 +46,10 @@ mod poll;
 mod pool;
 mod run;
 mod slots;
+#[cfg(test)]
+mod tests;
+#[cfg(target_os = "linux")]
+mod uring;
 mod waker;
 
 pub use engine::{ConnId, End, Engine, Handler, ListenerId, Wait};
@@ -57,4 +61,6 @@ pub use pace::Pace;
 pub use poll::Poll;
 pub use pool::Pool;
 pub use run::{EngineChoice, EngineKind, Program, Unavailable, run};
+#[cfg(target_os = "linux")]
+pub use uring::Uring;
 pub use waker::Waker;

@@ -98,24 +98,19 @@ impl Message {
         })
     }
 
+    /// The pieces behind the first `skip` bytes.
+    pub(crate) fn rest(&self, mut skip: usize) -> impl Iterator<Item = &[u8]> {
+        self.slices().filter_map(move |piece| {
+            let left = piece.get(skip..).filter(|left| !left.is_empty());
+            skip = skip.saturating_sub(piece.len());
+            left
+        })
+    }
+
     /// Appends the pieces behind the first `skip` bytes, at most `max` of them, to `slices`.
-    pub(crate) fn io_slices<'a>(
-        &'a self,
-        mut skip: usize,
-        max: usize,
-        slices: &mut Vec<IoSlice<'a>>,
-    ) {
-        for piece in self.slices() {
-            if slices.len() >= max {
-                return;
-            }
-            if skip >= piece.len() {
-                skip -= piece.len();
-                continue;
-            }
-            slices.push(IoSlice::new(&piece[skip..]));
-            skip = 0;
-        }
+    pub(crate) fn io_slices<'a>(&'a self, skip: usize, max: usize, slices: &mut Vec<IoSlice<'a>>) {
+        let room = max.saturating_sub(slices.len());
+        slices.extend(self.rest(skip).take(room).map(IoSlice::new));
     }
 
     /// All of it in one piece: for tests and logs.

@@ -2,19 +2,21 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// Buffers for payload, kept for the next use. Each begins at a page boundary, as direct I/O wants.
+/// Buffers for payload, kept for the next use.
 ///
 /// ```
 /// let mut pool = nvmf_engine::Pool::default();
 /// let buffer = pool.take(5000);
 /// assert_eq!(buffer.len(), 5000);
-/// assert_eq!(buffer.as_ptr().align_offset(4096), 0);
 /// pool.give(buffer);
+/// let aligned = pool.take_aligned(5000);
+/// assert_eq!(aligned.as_ptr().align_offset(nvmf_engine::Pool::ALIGNMENT), 0);
 /// ```
 #[derive(Debug, Default)]
 pub struct Pool {
     small: Vec<BytesMut>,
     large: Vec<BytesMut>,
+    aligned: Vec<BytesMut>,
 }
 
 impl Pool {
@@ -22,44 +24,55 @@ impl Pool {
     pub const LARGE: usize = 64 << 10;
     /// Buffers up to this length are of a kind of their own, in bytes.
     pub const SMALL: usize = 4 << 10;
-    /// What is kept for later at most, of either kind.
+    /// Where aligned buffers begin: at a multiple of this, as direct I/O wants.
+    pub const ALIGNMENT: usize = 4096;
+    /// What is kept for later at most, of each kind.
     const KEPT: usize = 64;
-    const ALIGNMENT: usize = 4096;
 
-    /// A buffer of `length` bytes, at most [`LARGE`](Self::LARGE), with any contents.
+    /// A buffer of `length` bytes, at most [`LARGE`](Self::LARGE), with any contents. It is an
+    /// allocation of its own.
     pub fn take(&mut self, length: usize) -> BytesMut {
-        let length = length.min(Self::LARGE);
         let (kept, size) = if length <= Self::SMALL {
             (&mut self.small, Self::SMALL)
         } else {
             (&mut self.large, Self::LARGE)
         };
-        let mut buffer = kept.pop().unwrap_or_else(|| aligned(size, Self::ALIGNMENT));
+        let mut buffer = kept.pop().unwrap_or_else(|| BytesMut::zeroed(size));
         buffer.truncate(length);
         buffer
     }
 
-    /// Buffers of `length` bytes together, each but the last [`LARGE`](Self::LARGE) long.
-    pub fn take_many(&mut self, length: usize) -> Vec<BytesMut> {
+    /// The same, aligned for direct I/O.
+    pub fn take_aligned(&mut self, length: usize) -> BytesMut {
+        let mut buffer = self.aligned.pop().unwrap_or_else(aligned);
+        buffer.truncate(length);
+        buffer
+    }
+
+    /// Buffers of `length` bytes together, each but the last [`LARGE`](Self::LARGE) long; aligned
+    /// for direct I/O or not.
+    pub fn take_many(&mut self, length: usize, aligned: bool) -> Vec<BytesMut> {
         let mut parts = Vec::with_capacity(length.div_ceil(Self::LARGE));
         let mut left = length;
         while left > 0 {
-            let part = self.take(left);
+            let part = if aligned { self.take_aligned(left) } else { self.take(left) };
             left -= part.len();
             parts.push(part);
         }
         parts
     }
 
-    /// Takes a buffer back; one that did not come from a pool is dropped.
+    /// Takes a buffer back; one that did not come from a pool, or is a part of one, is dropped.
     pub fn give(&mut self, mut buffer: BytesMut) {
-        // The capacity tells what it was; a part that was split off has less.
         let (kept, size) = match buffer.capacity() {
+            Self::LARGE if buffer.as_ptr().align_offset(Self::ALIGNMENT) == 0 => {
+                (&mut self.aligned, Self::LARGE)
+            }
             Self::LARGE => (&mut self.large, Self::LARGE),
             Self::SMALL => (&mut self.small, Self::SMALL),
             _ => return,
         };
-        if kept.len() < Self::KEPT && buffer.as_ptr().align_offset(Self::ALIGNMENT) == 0 {
+        if kept.len() < Self::KEPT {
             buffer.resize(size, 0);
             kept.push(buffer);
         }
@@ -73,13 +86,13 @@ impl Pool {
     }
 }
 
-/// A zeroed buffer whose capacity is `size` and which begins at a multiple of `alignment`.
-fn aligned(size: usize, alignment: usize) -> BytesMut {
-    let mut buffer = BytesMut::zeroed(size + alignment);
-    let skip = buffer.as_ptr().align_offset(alignment).min(alignment);
-    let mut buffer = buffer.split_off(skip);
-    // What is cut off stays allocated with the rest, but is not counted as its capacity.
-    drop(buffer.split_off(size));
+/// A zeroed buffer that begins at a multiple of the alignment.
+fn aligned() -> BytesMut {
+    let mut whole = BytesMut::zeroed(Pool::LARGE + Pool::ALIGNMENT);
+    let skip = whole.as_ptr().align_offset(Pool::ALIGNMENT).min(Pool::ALIGNMENT);
+    let mut buffer = whole.split_off(skip);
+    // What is cut off stays allocated with the rest, but does not count as its capacity.
+    drop(buffer.split_off(Pool::LARGE));
     buffer
 }
 
@@ -90,20 +103,21 @@ mod tests {
     #[test]
     fn buffers_come_back_whole_after_being_cut_sent_and_joined() {
         let mut pool = Pool::default();
-        for length in [1, 512, 4096, 4097, 65536] {
-            let buffer = pool.take(length);
+        for (length, aligned) in
+            [1, 512, 4096, 4097, 65536].into_iter().flat_map(|n| [(n, false), (n, true)])
+        {
+            let take = |pool: &mut Pool| pool.take_many(length, aligned).remove(0);
+            let buffer = take(&mut pool);
             let address = buffer.as_ptr();
-            assert_eq!(address.align_offset(4096), 0);
+            assert!(!aligned || address.align_offset(4096) == 0);
             pool.recycle(buffer.freeze());
-            let again = pool.take(length);
+            let mut again = take(&mut pool);
             assert_eq!((again.as_ptr(), again.len()), (address, length), "{length}");
-            drop(again);
+            let tail = again.split_off(length / 2);
+            again.unsplit(tail);
+            pool.give(again);
+            assert_eq!(take(&mut pool).as_ptr(), address, "{length}");
         }
-        let mut buffer = pool.take(65536);
-        let tail = buffer.split_off(1000);
-        buffer.unsplit(tail);
-        pool.give(buffer);
-        assert_eq!(pool.large.len(), 1);
     }
 
     #[test]
@@ -118,7 +132,7 @@ mod tests {
 
     #[test]
     fn many_buffers_have_the_length_asked_for_together() {
-        let parts = Pool::default().take_many(200_000);
+        let parts = Pool::default().take_many(200_000, false);
         assert_eq!(
             parts.iter().map(|part| part.len()).collect::<Vec<_>>(),
             [65536, 65536, 65536, 3392]

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use crate::engine::Engine;
 use crate::poll::Poll;
+#[cfg(target_os = "linux")]
+use crate::uring::Uring;
 
 /// Which engine somebody wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
@@ -61,7 +63,7 @@ impl EngineKind {
 
 #[cfg(target_os = "linux")]
 fn try_uring() -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "not yet"))
+    Uring::try_out()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -116,6 +118,9 @@ pub trait Program {
 /// Whatever the system has against the engine.
 pub fn run<P: Program>(kind: EngineKind, program: P) -> io::Result<P::Output> {
     match kind {
+        #[cfg(target_os = "linux")]
+        EngineKind::Uring => Ok(program.run(Uring::new()?)),
+        #[cfg(not(target_os = "linux"))]
         EngineKind::Uring => try_uring().and(Err(io::ErrorKind::Unsupported.into())),
         EngineKind::Poll => Ok(program.run(Poll::new()?)),
     }

@@ -88,6 +88,7 @@ impl<T> Slots<T> {
         Some(value)
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.entries.iter().filter(|entry| entry.value.is_some()).count()
     }

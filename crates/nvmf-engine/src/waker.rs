@@ -60,7 +60,9 @@ impl Alarm {
     /// Takes note that it was rung; what is posted from now on rings again.
     pub(crate) fn hear(&self) {
         let _ = (&self.socket).read(&mut [0; 64]);
-        self.bell.0.rung.store(false, Ordering::Release);
+        // Not a mere store: who found it rung and did not ring again has posted before that, and
+        // must be seen to have when the caller looks for what was posted.
+        self.bell.0.rung.swap(false, Ordering::AcqRel);
     }
 }
 

@@ -121,6 +121,25 @@ pub enum OpenError {
         /// The logical block size of the device, in bytes.
         device_block_size: u32,
     },
+    /// Direct I/O was asked for and there is none for this file.
+    #[error(
+        "cannot open {} for direct I/O: its file system has none for it; leave out `,direct`, or put it on ext4 or XFS",
+        Shown(path)
+    )]
+    NoDirect {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// Direct I/O was asked for and is only done in larger units than the block size.
+    #[error("cannot serve {} directly with blocks of {block_size} bytes: {}", Shown(path), direct_hint(*block_size, *needed))]
+    DirectBlockSize {
+        /// The path asked for.
+        path: PathBuf,
+        /// The block size asked for, in bytes.
+        block_size: u32,
+        /// What lengths and offsets must be multiples of, in bytes, if the system says.
+        needed: Option<u32>,
+    },
     /// Someone else holds the lock on the file.
     #[error(
         "cannot serve {} for writing: another program has locked it; end that one, or serve it read-only with `,ro`",
@@ -179,7 +198,7 @@ impl fmt::Display for Shown<'_> {
 /// A comma in a path that isn't there was perhaps meant to start an option.
 fn comma_hint(path: &Path) -> &'static str {
     match path.as_os_str().as_encoded_bytes().contains(&b',') {
-        true => " (the options at the end of a file's spec are ,bs=N ,ro ,uuid=UUID)",
+        true => " (the options at the end of a file's spec are ,bs=N ,ro ,direct ,uuid=UUID)",
         false => "",
     }
 }
@@ -213,6 +232,19 @@ fn device_hint(device_block_size: u32) -> &'static str {
     if device_block_size == 4096 { "; try bs=4096" } else { "" }
 }
 
+fn direct_hint(block_size: u32, needed: Option<u32>) -> String {
+    match needed {
+        Some(needed) => {
+            let way_out = if needed <= 4096 { "try bs=4096" } else { "leave out `,direct`" };
+            format!("the device is read and written {needed} bytes at a time; {way_out}")
+        }
+        None if block_size == 512 => {
+            "the system refuses to read one; try bs=4096, or leave out `,direct`".into()
+        }
+        None => "the system refuses to read one; leave out `,direct`".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +268,17 @@ mod tests {
         assert!(message("").contains("open ''"));
         assert!(!message("/srv/new\nline").contains('\n'));
         assert!(message("/srv/a,rw").contains(",ro"), "a misspelt option is explained");
+    }
+
+    #[test]
+    fn a_refusal_of_direct_input_and_output_comes_with_the_way_out() {
+        let message = |block_size, needed| {
+            OpenError::DirectBlockSize { path: "d".into(), block_size, needed }.to_string()
+        };
+        assert!(message(512, Some(4096)).ends_with("4096 bytes at a time; try bs=4096"));
+        assert!(message(4096, Some(16_384)).ends_with("; leave out `,direct`"));
+        assert!(message(512, None).ends_with("; try bs=4096, or leave out `,direct`"));
+        assert!(message(4096, None).ends_with("to read one; leave out `,direct`"));
     }
 
     #[test]

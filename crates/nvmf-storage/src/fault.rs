@@ -31,6 +31,9 @@ use std::time::Duration;
 /// An operation that fails does not reach the backend inside. Of several faults that apply to one
 /// operation, all delays are waited for, and the failure is that of the one injected first; each of
 /// them counts the operation.
+///
+/// Because it may wait and because every call has to pass through it, its [`Backend::access`] is
+/// [`Access::Blocking`](crate::Access::Blocking), whatever is inside.
 #[derive(Debug)]
 pub struct Faulty<B> {
     inner: B,
@@ -244,7 +247,7 @@ impl<B: Backend> Backend for Faulty<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BlockSize, Memory};
+    use crate::{Access, BlockSize, Memory};
     use std::time::Instant;
 
     fn disk() -> Faulty<Memory> {
@@ -268,6 +271,7 @@ mod tests {
         assert_eq!(read(&disk, 3).unwrap(), 7);
         assert_eq!(disk.geometry(), disk.inner().geometry());
         assert_eq!(disk.location(), "mem:1");
+        assert!(matches!(disk.access(), Access::Blocking), "so that no call passes it by");
         assert!(disk.write(1, &[IoSlice::new(&[0; 512])], Durability::Cached).is_err());
     }
 

@@ -1,17 +1,23 @@
 //! Blocks in a regular file or on a block device.
 
+mod direct;
 mod open;
 mod transfer;
 
+use crate::buffer::{ZERO_BYTES, ZEROES};
 use crate::vectored;
-use crate::{Backend, BlockSize, Durability, Error, Geometry, OpenError, Zero};
+use crate::{Access, Backend, BlockSize, Durability, Error, FileAccess, Geometry, OpenError, Zero};
+use direct::Direct;
+use open::Opened;
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Blocks in a regular file or on a block device, through the page cache.
+/// Blocks in a regular file or on a block device, through the page cache or, opened with
+/// [`File::open_direct`], past it.
 ///
 /// Whoever opens it for writing holds an exclusive advisory lock (`flock`) on it until dropped, so
 /// two servers cannot write one file; a block device must not be mounted either. Opening for
@@ -20,6 +26,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Flush is `fdatasync`. A write with [`Durability::ForceUnitAccess`] is `pwritev2` with `RWF_DSYNC`
 /// where the system has it, else a write and an `fdatasync`. Zeroing and deallocating punch holes
 /// where the file system can, and write zeroes from one small buffer where it cannot.
+///
+/// It is [`Access::File`]: what is in the page cache is read without waiting (`preadv2` with
+/// `RWF_NOWAIT`), and an io_uring may use the descriptor. Past the page cache every read and every
+/// write waits for the device.
 ///
 /// ```
 /// use nvmf_storage::{Backend, BlockSize, File};
@@ -42,6 +52,8 @@ pub struct File {
     /// `fdatasync` would succeed without them.
     writes_lost: AtomicBool,
     can: Abilities,
+    /// What transfers have to be like, if they go past the page cache.
+    direct: Option<Direct>,
 }
 
 /// What the system can do with this file, as far as is known: true until it refused once.
@@ -50,6 +62,8 @@ struct Abilities {
     punch_hole: AtomicBool,
     zero_range: AtomicBool,
     write_dsync: AtomicBool,
+    read_nowait: AtomicBool,
+    write_nowait: AtomicBool,
 }
 
 impl File {
@@ -65,28 +79,52 @@ impl File {
         block_size: BlockSize,
         read_only: bool,
     ) -> Result<Self, OpenError> {
-        let opened = open::open(path.as_ref(), block_size, read_only)?;
+        Ok(Self::new(open::open(path.as_ref(), block_size, read_only, false)?))
+    }
+
+    /// Opens an existing file or block device past the page cache (`O_DIRECT`), for data that some
+    /// other cache keeps, or that is too much for any.
+    ///
+    /// A transfer whose slices are not as the device wants them goes through a buffer of at most
+    /// 1 MiB; [`FileAccess::alignment`] and [`aligned_buffer`](crate::aligned_buffer) avoid that.
+    /// Only a flush makes writes durable here too: the device has a cache of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::open`], and [`OpenError::NoDirect`] where the file system, or a system other than
+    /// Linux, has no direct I/O, and [`OpenError::DirectBlockSize`] if it is done in larger units
+    /// than `block_size`.
+    pub fn open_direct(
+        path: impl AsRef<Path>,
+        block_size: BlockSize,
+        read_only: bool,
+    ) -> Result<Self, OpenError> {
+        Ok(Self::new(open::open(path.as_ref(), block_size, read_only, true)?))
+    }
+
+    fn new(opened: Opened) -> Self {
         let can = Abilities {
             punch_hole: AtomicBool::new(true),
             zero_range: AtomicBool::new(true),
             write_dsync: AtomicBool::new(true),
+            read_nowait: AtomicBool::new(true),
+            write_nowait: AtomicBool::new(true),
         };
-        Ok(Self {
+        Self {
             file: opened.file,
             geometry: opened.geometry,
             path: opened.path,
             writes_lost: AtomicBool::new(false),
             can,
-        })
+            direct: opened.direct,
+        }
     }
 
     /// Writes `from` and returns when it is on the device.
     fn write_durably(&self, offset: u64, from: &[IoSlice<'_>]) -> Result<(), Error> {
         self.refuse_if_lost()?;
         if self.can.write_dsync.load(Ordering::Relaxed) {
-            match transfer::write_all(from, offset, |from, at| {
-                transfer::write_dsync(&self.file, from, at)
-            }) {
+            match self.write_all(offset, from, transfer::write_dsync) {
                 Err(error) if refused(&error) => {
                     self.can.write_dsync.store(false, Ordering::Relaxed);
                 }
@@ -109,8 +147,7 @@ impl File {
         error: io::Error,
     ) -> Result<(), Error> {
         let broken = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
-        let again =
-            transfer::write_all(from, offset, |from, at| transfer::write(&self.file, from, at));
+        let again = self.write_all(offset, from, transfer::write);
         let same = again.is_err_and(|again| again.raw_os_error() == error.raw_os_error());
         if broken || !same {
             self.writes_lost.store(true, Ordering::Release);
@@ -119,7 +156,16 @@ impl File {
     }
 
     fn write_cached(&self, offset: u64, from: &[IoSlice<'_>]) -> Result<(), Error> {
-        Ok(transfer::write_all(from, offset, |from, at| transfer::write(&self.file, from, at))?)
+        Ok(self.write_all(offset, from, transfer::write)?)
+    }
+
+    /// Writes all of `from` by calling `write`, in slices that suit the file.
+    fn write_all(&self, offset: u64, from: &[IoSlice<'_>], write: WriteCall) -> io::Result<()> {
+        let write = |from: &[IoSlice<'_>], at| write(&self.file, from, at);
+        match &self.direct {
+            Some(direct) => direct.write_all(from, offset, write),
+            None => transfer::write_all(from, offset, write),
+        }
     }
 
     fn sync(&self) -> Result<(), Error> {
@@ -150,10 +196,8 @@ impl File {
 
     /// Writes zeroes from one small buffer, however long the range is.
     fn write_zeroes_slowly(&self, offset: u64, length: u64) -> Result<(), Error> {
-        const BUFFER: usize = 64 << 10;
-        static ZEROES: [u8; BUFFER] = [0; BUFFER];
-        let slices = [IoSlice::new(&ZEROES); 16];
-        let whole = BUFFER as u64 * slices.len() as u64;
+        let slices = [IoSlice::new(ZEROES); 16];
+        let whole = ZERO_BYTES as u64 * slices.len() as u64;
 
         let mut done = 0;
         while length - done >= whole {
@@ -161,7 +205,7 @@ impl File {
             done += whole;
         }
         while done < length {
-            let part = usize::try_from(length - done).unwrap_or(BUFFER).min(BUFFER);
+            let part = usize::try_from(length - done).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
             self.write_cached(offset + done, &[IoSlice::new(&ZEROES[..part])])?;
             done += part as u64;
         }
@@ -183,6 +227,9 @@ impl File {
         Ok(result?)
     }
 }
+
+/// A system call that writes slices to a file at an offset, and says how many bytes it wrote.
+type WriteCall = fn(&fs::File, &[IoSlice<'_>], u64) -> rustix::io::Result<usize>;
 
 /// Ways to zero a range without writing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +254,12 @@ impl Backend for File {
 
     fn read(&self, offset: u64, into: &mut [IoSliceMut<'_>]) -> Result<(), Error> {
         self.geometry.check_range(offset, vectored::length_mut(into))?;
-        Ok(transfer::read_all(into, offset, |into, at| transfer::read(&self.file, into, at))?)
+        let read = |into: &mut [IoSliceMut<'_>], at| transfer::read(&self.file, into, at);
+        let result = match &self.direct {
+            Some(direct) => direct.read_all(into, offset, read),
+            None => transfer::read_all(into, offset, read),
+        };
+        Ok(result?)
     }
 
     fn write(
@@ -247,7 +299,7 @@ impl Backend for File {
         self.zero(offset, length, &[Hole::Punch, Hole::ZeroRange])
     }
 
-    /// True if it can be written: the page cache.
+    /// True if it can be written: the page cache, or past it the device's own.
     fn volatile_write_cache(&self) -> bool {
         !self.geometry.read_only()
     }
@@ -258,6 +310,71 @@ impl Backend for File {
             Some(path) => format!("file:{path}"),
             None => format!("file:{}", self.path.as_os_str().as_bytes().escape_ascii()),
         }
+    }
+
+    fn access(&self) -> Access<'_> {
+        Access::File(self)
+    }
+}
+
+impl FileAccess for File {
+    fn try_read(&self, offset: u64, into: &mut [u8]) -> Option<Result<(), Error>> {
+        if let Err(error) = self.geometry.check_range(offset, into.len() as u64) {
+            return Some(Err(error));
+        }
+        // Past the page cache everything waits for the device, whatever the flag says.
+        if self.direct.is_some() {
+            return None;
+        }
+        let into = &mut [IoSliceMut::new(into)];
+        tried(&self.can.read_nowait, || {
+            transfer::read_all(into, offset, |into, at| transfer::read_nowait(&self.file, into, at))
+        })
+    }
+
+    fn try_write(&self, offset: u64, from: &[u8]) -> Option<Result<(), Error>> {
+        if let Err(error) = self.geometry.check_write(offset, from.len() as u64) {
+            return Some(Err(error));
+        }
+        if self.direct.is_some() {
+            return None;
+        }
+        tried(&self.can.write_nowait, || {
+            transfer::write_all(&[IoSlice::new(from)], offset, |from, at| {
+                transfer::write_nowait(&self.file, from, at)
+            })
+        })
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    fn error_of(&self, error: io::Error, writing: bool) -> Error {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof if !writing => Error::Io(transfer::shorter()),
+            _ => error.into(),
+        }
+    }
+
+    fn alignment(&self) -> usize {
+        self.direct.as_ref().map_or(1, Direct::alignment)
+    }
+}
+
+/// Makes calls that do not wait, unless the system refused them before. `None` for every answer
+/// that the same calls may not give when they may wait.
+fn tried(can: &AtomicBool, calls: impl FnOnce() -> io::Result<()>) -> Option<Result<(), Error>> {
+    if !can.load(Ordering::Relaxed) {
+        return None;
+    }
+    match calls() {
+        Err(error) if refused(&error) => {
+            can.store(false, Ordering::Relaxed);
+            None
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        result => Some(result.map_err(Error::from)),
     }
 }
 

@@ -8,7 +8,7 @@
 //! | Backend    | Spec                             | The blocks are                                    |
 //! |------------|----------------------------------|---------------------------------------------------|
 //! | [`Memory`] | `mem:SIZE[,bs=N]`                | in this process, allocated when first written     |
-//! | [`File`]   | `file:PATH[,bs=N][,ro]`          | in a regular file or on a block device            |
+//! | [`File`]   | `file:PATH[,bs=N][,ro][,direct]` | in a regular file or on a block device            |
 //! | [`Null`]   | `null:SIZE[,bs=N]`               | nowhere: reads are zeroes, writes are forgotten   |
 //!
 //! [`Faulty`] wraps any of them and makes chosen operations fail or wait, for tests of what stands
@@ -56,7 +56,9 @@
 //!
 //! # What it does not do
 //!
-//! * No direct I/O and no io_uring: [`File`] goes through the page cache with blocking calls.
+//! * No io_uring, no threads: the calls of a [`File`] block. [`Backend::access`] gives an event loop
+//!   what it needs to do without them: memory is lent and taken over without copies, a file is read
+//!   without waiting where the page cache has it, and its descriptor is there for a ring.
 //! * No atomic writes beyond one block in memory, and in [`File`] none beyond what the file system
 //!   gives: a read that races a write of the same block may see part of each.
 //! * No resizing: the geometry is read once, when the backend is opened.
@@ -64,6 +66,8 @@
 //! * Block sizes are 512 and 4096 bytes, the two every host understands.
 //! * No Windows. On Unix systems other than Linux holes are not punched but written as zeroes.
 
+mod access;
+mod buffer;
 mod error;
 mod fault;
 mod file;
@@ -74,6 +78,8 @@ mod size;
 mod spec;
 mod vectored;
 
+pub use access::{Access, FileAccess, Resident};
+pub use buffer::aligned_buffer;
 pub use error::{Error, OpenError};
 pub use fault::{Failure, Fault, Faulty, Operation};
 pub use file::File;
@@ -97,7 +103,8 @@ use std::sync::Arc;
 /// After any other error, the blocks of the range hold the old bytes, the new ones, or a mixture;
 /// blocks outside the range are untouched.
 ///
-/// Calls block until they are done. Two calls that overlap and run at the same time may be seen in
+/// Calls block until they are done; [`Backend::access`] says which backends never have to wait, and
+/// offers ways round waiting. Two calls that overlap and run at the same time may be seen in
 /// either order, block by block.
 pub trait Backend: Send + Sync + Debug {
     /// The size and shape, the same for as long as the backend lives.
@@ -155,6 +162,12 @@ pub trait Backend: Send + Sync + Debug {
     /// identifiers changed. `file:/canonical/path` is the place itself; memory and null have none,
     /// and are told apart by the number given when they were made: `mem:1`, `null:2`.
     fn location(&self) -> String;
+
+    /// How an event loop, which must not wait, may use it. The same variant as long as the backend
+    /// lives.
+    fn access(&self) -> Access<'_> {
+        Access::Blocking
+    }
 }
 
 /// When a write has to be durable.
@@ -217,8 +230,29 @@ macro_rules! forward_backend {
             fn location(&self) -> String {
                 (**self).location()
             }
+
+            fn access(&self) -> Access<'_> {
+                (**self).access()
+            }
         }
     )*};
 }
 
 forward_backend!(Box, Arc);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxed_and_shared_backends_are_accessed_as_what_they_are() {
+        let null = || Null::new(Geometry::new(BlockSize::B512, 8).unwrap());
+        let boxed: Box<dyn Backend> = Box::new(null());
+        assert!(matches!(boxed.access(), Access::Resident(_)));
+        let shared: Arc<Box<dyn Backend>> = Arc::new(boxed);
+        assert!(matches!(shared.access(), Access::Resident(_)));
+        assert!(matches!(Box::new(Arc::new(null())).access(), Access::Resident(_)));
+        let faulty: Arc<dyn Backend> = Arc::new(Faulty::new(null()));
+        assert!(matches!(faulty.access(), Access::Blocking));
+    }
+}

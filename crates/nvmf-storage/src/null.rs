@@ -1,7 +1,9 @@
 //! Blocks that are nowhere.
 
+use crate::buffer::{ZERO_BYTES, ZEROES};
 use crate::vectored;
-use crate::{Backend, Durability, Error, Geometry, Zero};
+use crate::{Access, Backend, Durability, Error, Geometry, Resident, Zero};
+use bytes::{Bytes, BytesMut};
 use std::io::{IoSlice, IoSliceMut};
 
 /// Reads zeroes and forgets what is written: for measuring everything but the storage.
@@ -69,6 +71,32 @@ impl Backend for Null {
     fn location(&self) -> String {
         format!("null:{}", self.number)
     }
+
+    fn access(&self) -> Access<'_> {
+        Access::Resident(self)
+    }
+}
+
+impl Resident for Null {
+    fn lend(&self, offset: u64, length: u64, each: &mut dyn FnMut(Bytes)) -> Result<(), Error> {
+        self.geometry.check_range(offset, length)?;
+        let mut left = length;
+        while left > 0 {
+            let part = usize::try_from(left).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
+            each(Bytes::from_static(&ZEROES[..part]));
+            left -= part as u64;
+        }
+        Ok(())
+    }
+
+    fn adoptable(&self) -> u64 {
+        ZERO_BYTES as u64
+    }
+
+    fn adopt(&self, offset: u64, from: BytesMut) -> Result<Option<BytesMut>, Error> {
+        self.geometry.check_write(offset, from.len() as u64)?;
+        Ok(Some(from))
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +111,19 @@ mod tests {
         assert!(matches!(write, Err(Error::ReadOnly)));
         assert!(matches!(null.write_zeroes(0, 512, Zero::default()), Err(Error::ReadOnly)));
         assert!(matches!(null.deallocate(0, 512), Err(Error::ReadOnly)));
+        assert!(matches!(null.adopt(0, BytesMut::zeroed(512)), Err(Error::ReadOnly)));
         null.flush().unwrap();
+    }
+
+    #[test]
+    fn any_length_of_zeroes_is_lent_and_any_buffer_given_back() {
+        let null = Null::new(Geometry::new(BlockSize::B4096, 1 << 20).unwrap());
+        let mut lengths = Vec::new();
+        null.lend(4096, 200 << 10, &mut |piece| lengths.push(piece.len())).unwrap();
+        assert_eq!(lengths, [65_536, 65_536, 65_536, 8192]);
+        let buffer = BytesMut::zeroed(65_536);
+        let place = buffer.as_ptr();
+        assert_eq!(null.adopt(0, buffer).unwrap().unwrap().as_ptr(), place);
     }
 
     #[test]

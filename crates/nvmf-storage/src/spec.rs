@@ -5,24 +5,26 @@ use crate::{
     display_size, parse_size,
 };
 use std::fmt;
+use std::mem;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// What a namespace is made of, as a person writes it.
 ///
-/// | Spec                                   |                                                   |
-/// |----------------------------------------|---------------------------------------------------|
-/// | `mem:SIZE[,bs=N][,uuid=UUID]`          | [`Memory`]                                        |
-/// | `file:PATH[,bs=N][,ro][,uuid=UUID]`    | [`File`]: a regular file or a block device        |
-/// | `null:SIZE[,bs=N][,uuid=UUID]`         | [`Null`]                                          |
+/// | Spec                                           |                                            |
+/// |------------------------------------------------|--------------------------------------------|
+/// | `mem:SIZE[,bs=N][,uuid=UUID]`                  | [`Memory`]                                 |
+/// | `file:PATH[,bs=N][,ro][,direct][,uuid=UUID]`   | [`File`]: a regular file or a block device |
+/// | `null:SIZE[,bs=N][,uuid=UUID]`                 | [`Null`]                                   |
 ///
 /// `SIZE` is what [`parse_size`] reads, at least one block and whole blocks. `bs` is the block size
-/// in bytes, 512 or 4096, and 4096 when left out. `ro` refuses every write. `uuid` is the
-/// namespace's UUID; when left out, whoever serves the namespace derives one from
-/// [`Backend::location`]. Options may come in any order, each once.
+/// in bytes, 512 or 4096, and 4096 when left out. `ro` refuses every write. `direct` reads
+/// and writes past the page cache ([`File::open_direct`]). `uuid` is the namespace's UUID; when left
+/// out, whoever serves the namespace derives one from [`Backend::location`]. Options may come in any
+/// order, each once.
 ///
-/// A path may contain commas: from the end of the line backwards, `,bs=…`, `,ro` and `,uuid=…` are
-/// options, and the path is everything before the first thing that is none. So
+/// A path may contain commas: from the end of the line backwards, `,bs=…`, `,ro`, `,direct` and
+/// `,uuid=…` are options, and the path is everything before the first thing that is none. So
 /// `file:a,b.img,ro` is the file `a,b.img`. For a path that itself ends like an option there is no
 /// spec; make a link to it, or a [`Source::File`] in code.
 ///
@@ -66,6 +68,8 @@ pub enum Source {
         path: PathBuf,
         /// Whether writes are refused.
         read_only: bool,
+        /// Whether reads and writes go past the page cache.
+        direct: bool,
     },
     /// Nowhere.
     Null {
@@ -102,8 +106,11 @@ impl NamespaceSpec {
             Source::Memory { bytes } => {
                 Box::new(Memory::new(geometry(*bytes)?)?.with_number(number))
             }
-            Source::File { path, read_only } => {
+            Source::File { path, read_only, direct: false } => {
                 Box::new(File::open(path, self.block_size, *read_only)?)
+            }
+            Source::File { path, read_only, direct: true } => {
+                Box::new(File::open_direct(path, self.block_size, *read_only)?)
             }
             Source::Null { bytes } => Box::new(Null::new(geometry(*bytes)?).with_number(number)),
         })
@@ -138,7 +145,10 @@ fn parse(text: &str) -> Result<NamespaceSpec, Problem> {
         Kind::Null => Source::Null { bytes: bytes()? },
         Kind::File if place.is_empty() => return Err(Problem::NoPath),
         Kind::File if place.contains('\0') => return Err(Problem::NulInPath),
-        Kind::File => Source::File { path: place.into(), read_only: options.read_only },
+        Kind::File => {
+            let Options { read_only, direct, .. } = options;
+            Source::File { path: place.into(), read_only, direct }
+        }
     };
     Ok(NamespaceSpec { source, block_size, uuid: options.uuid })
 }
@@ -155,7 +165,7 @@ impl Kind {
     fn known_options(self) -> &'static str {
         match self {
             Self::Memory => "mem has bs=N, uuid=UUID",
-            Self::File => "file has bs=N, ro, uuid=UUID",
+            Self::File => "file has bs=N, ro, direct, uuid=UUID",
             Self::Null => "null has bs=N, uuid=UUID",
         }
     }
@@ -165,6 +175,7 @@ impl Kind {
 struct Options {
     block_size: Option<BlockSize>,
     read_only: bool,
+    direct: bool,
     uuid: Option<[u8; 16]>,
 }
 
@@ -186,10 +197,13 @@ fn parse_options(kind: Kind, text: &str) -> Result<(&str, Options), Problem> {
                 return Err(again());
             }
         } else if option == "ro" && kind == Kind::File {
-            if options.read_only {
+            if mem::replace(&mut options.read_only, true) {
                 return Err(again());
             }
-            options.read_only = true;
+        } else if option == "direct" && kind == Kind::File {
+            if mem::replace(&mut options.direct, true) {
+                return Err(again());
+            }
         } else if kind == Kind::File {
             // A path with a comma.
             break;
@@ -235,6 +249,9 @@ impl fmt::Display for NamespaceSpec {
         }
         if let Source::File { read_only: true, .. } = self.source {
             f.write_str(",ro")?;
+        }
+        if let Source::File { direct: true, .. } = self.source {
+            f.write_str(",direct")?;
         }
         if let Some(uuid) = self.uuid {
             f.write_str(",uuid=")?;
@@ -289,7 +306,11 @@ mod tests {
     }
 
     fn file(path: &str, read_only: bool) -> Source {
-        Source::File { path: path.into(), read_only }
+        Source::File { path: path.into(), read_only, direct: false }
+    }
+
+    fn direct(path: &str, read_only: bool) -> Source {
+        Source::File { path: path.into(), read_only, direct: true }
     }
 
     const UUID: [u8; 16] = *b"\x01\x23\x45\x67\x89\xAB\xCD\xEF\x01\x23\x45\x67\x89\xAB\xCD\xEF";
@@ -316,6 +337,11 @@ mod tests {
         ] {
             assert_eq!(parsed(text), all, "{text}");
         }
+        for text in ["file:d,ro,direct", "file:d,direct,ro", "file:d,bs=4096,direct,ro"] {
+            assert_eq!(parsed(text).source, direct("d", true), "{text}");
+            assert_eq!(parsed(text).to_string(), "file:d,ro,direct");
+        }
+        assert_eq!(parsed("file:d,direct").source, direct("d", false));
         assert_eq!(parsed("mem:512,bs=512").block_size, BlockSize::B512);
     }
 
@@ -324,6 +350,7 @@ mod tests {
         assert_eq!(parsed("file:a,b.img").source, file("a,b.img", false));
         assert_eq!(parsed("file:a,b=c,ro").source, file("a,b=c", true));
         assert_eq!(parsed("file:a,ro,b").source, file("a,ro,b", false));
+        assert_eq!(parsed("file:a,direct,b").source, file("a,direct,b", false));
         assert_eq!(parsed("file:mem:1M").source, file("mem:1M", false));
     }
 
@@ -332,6 +359,7 @@ mod tests {
         let message = refused("mem:1M,size=3,bs=512");
         assert!(message.contains("`size=3`") && message.contains("bs=N, uuid=UUID"), "{message}");
         assert!(refused("mem:1M,ro").contains("unknown option `ro`"));
+        assert!(refused("null:1M,direct").contains("unknown option `direct`"));
         assert!(refused("null:1M,").contains("unknown option ``"));
     }
 
@@ -354,6 +382,7 @@ mod tests {
             ("mem:1M,bs=", "`` is not a size"),
             ("mem:1M,bs=512,bs=512", "once"),
             ("file:a,ro,ro", "once"),
+            ("file:a,direct,bs=512,direct", "once"),
             ("file:", "no path"),
             ("file:,ro", "no path"),
             ("file:a\0b", "NUL"),
@@ -381,12 +410,12 @@ mod tests {
         // Ends in no option because it ends in a dot.
         let path = "[ -~é]{0,20}\\.";
         let uuid = proptest::option::of(any::<[u8; 16]>().prop_filter("nil", |u| *u != [0; 16]));
-        (0..3, blocks, path, any::<bool>(), any::<bool>(), uuid).prop_map(
-            |(kind, blocks, path, read_only, small, uuid)| NamespaceSpec {
+        (0..3, blocks, path, any::<[bool; 3]>(), uuid).prop_map(
+            |(kind, blocks, path, [read_only, direct, small], uuid)| NamespaceSpec {
                 source: match kind {
                     0 => Source::Memory { bytes: blocks << 12 },
                     1 => Source::Null { bytes: blocks << 12 },
-                    _ => Source::File { path: path.into(), read_only },
+                    _ => Source::File { path: path.into(), read_only, direct },
                 },
                 block_size: if small { BlockSize::B512 } else { BlockSize::B4096 },
                 uuid,
@@ -402,7 +431,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_the_parser_panic(
-            text in "(mem:|file:|null:)?[0-9MGa.]{0,4}(,(bs=|uuid=|ro|x)\\PC{0,36}){0,3}"
+            text in "(mem:|file:|null:)?[0-9MGa.]{0,4}(,(bs=|uuid=|ro|direct|x)\\PC{0,36}){0,3}"
         ) {
             let _ = text.parse::<NamespaceSpec>();
         }

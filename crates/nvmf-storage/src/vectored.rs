@@ -30,21 +30,33 @@ impl<'a> Gather<'a> {
     }
 
     /// Fills `to` with the next bytes; the slices must hold as many.
-    pub(crate) fn fill(&mut self, mut to: &mut [u8]) {
+    pub(crate) fn fill(&mut self, to: &mut [u8]) {
+        let mut filled = 0;
+        self.each(to.len(), |part| {
+            to[filled..filled + part.len()].copy_from_slice(part);
+            filled += part.len();
+        });
+    }
+
+    /// Appends the next `count` bytes to `to`; the slices must hold as many.
+    pub(crate) fn append(&mut self, to: &mut Vec<u8>, count: usize) {
+        self.each(count, |part| to.extend_from_slice(part));
+    }
+
+    fn each(&mut self, mut count: usize, mut act: impl FnMut(&[u8])) {
         while let Some((first, others)) = self.slices.split_first()
-            && !to.is_empty()
+            && count > 0
         {
-            let from = &first[self.taken..];
-            let count = from.len().min(to.len());
-            let (now, later) = to.split_at_mut(count);
-            now.copy_from_slice(&from[..count]);
-            to = later;
-            self.taken += count;
+            let left = &first[self.taken..];
+            let part = left.len().min(count);
+            act(&left[..part]);
+            count -= part;
+            self.taken += part;
             if self.taken == first.len() {
                 (self.slices, self.taken) = (others, 0);
             }
         }
-        debug_assert!(to.is_empty(), "the caller measured the slices");
+        debug_assert_eq!(count, 0, "the caller measured the slices");
     }
 }
 
@@ -101,11 +113,11 @@ mod tests {
     fn gathering_crosses_slices_and_skips_empty_ones() {
         let slices = [&b"ab"[..], b"", b"cde", b"", b"f"].map(IoSlice::new);
         let mut gather = Gather::new(&slices);
-        let (mut one, mut four, mut rest) = ([0; 1], [0; 4], [0; 1]);
+        let (mut one, mut four, mut rest) = ([0; 1], b"-".to_vec(), [0; 1]);
         gather.fill(&mut one);
-        gather.fill(&mut four);
+        gather.append(&mut four, 4);
         gather.fill(&mut rest);
-        assert_eq!((&one, &four, &rest), (b"a", b"bcde", b"f"));
+        assert_eq!((&one, &four[..], &rest), (b"a", &b"-bcde"[..], b"f"));
     }
 
     #[test]

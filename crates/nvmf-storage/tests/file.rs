@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use nvmf_storage::{Backend, BlockSize, Durability, Error, File, OpenError, Zero};
+use nvmf_storage::{
+    Access, Backend, BlockSize, Durability, Error, File, FileAccess, OpenError, Zero,
+};
 use std::fs;
-use std::io::{IoSlice, IoSliceMut, Read};
+use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
@@ -15,6 +18,13 @@ const BLOCK: u64 = 4096;
 
 fn image(bytes: u64) -> NamedTempFile {
     let image = NamedTempFile::new().unwrap();
+    image.as_file().set_len(bytes).unwrap();
+    image
+}
+
+/// In the build directory, because /tmp may be a file system in memory, where nothing has to wait.
+fn image_on_disk(bytes: u64) -> NamedTempFile {
+    let image = NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     image.as_file().set_len(bytes).unwrap();
     image
 }
@@ -266,4 +276,81 @@ fn many_threads_use_one_file() {
         let owner = u8::try_from(block % 8).unwrap() + 1;
         assert_eq!(read(&disk, block * BLOCK, 4096), [owner; 4096], "block {block}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_in_the_page_cache_is_read_without_waiting_and_what_is_not_is_left_alone() {
+    let image = image_on_disk(64 * BLOCK);
+    let disk = open(&image);
+    let bytes: Vec<u8> = (0..64 * 4096_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    disk.write(0, &[IoSlice::new(&bytes)], Durability::Cached).unwrap();
+    let mut into = vec![0xEE; 64 * 4096];
+    let hot = disk.try_read(0, &mut into);
+    assert!(
+        matches!(hot, Some(Ok(()))),
+        "{hot:?}; does the build directory's file system have it?"
+    );
+    assert_eq!(into, bytes);
+
+    // A read that comes too early may start the reading, so that a fast disk has it after all.
+    let cold = (0..100).any(|_| {
+        disk.flush().unwrap();
+        let whole = None;
+        rustix::fs::fadvise(disk.descriptor(), 0, whole, rustix::fs::Advice::DontNeed).unwrap();
+        let mut into = vec![0xEE; 64 * 4096];
+        let tried = disk.try_read(0, &mut into);
+        assert!(tried.is_none() || into == bytes);
+        tried.is_none()
+    });
+    assert!(cold, "every read of what is not in the page cache claimed not to wait");
+    assert_eq!(read(&disk, 0, 64 * 4096), bytes);
+}
+
+#[test]
+fn a_write_that_does_not_wait_writes_all_or_leaves_it_to_others() {
+    let image = image_on_disk(16 * BLOCK);
+    let disk = open(&image);
+    disk.write(0, &[IoSlice::new(&[1; 8192])], Durability::Cached).unwrap();
+    match disk.try_write(BLOCK, &[2; 4096]) {
+        // ext4 can only say that it does not know.
+        None => disk.write(BLOCK, &[IoSlice::new(&[2; 4096])], Durability::Cached).unwrap(),
+        Some(result) => result.unwrap(),
+    }
+    assert_eq!(read(&disk, 0, 8192), [[1; 4096], [2; 4096]].concat());
+}
+
+#[test]
+fn what_is_tried_is_checked_as_everywhere() {
+    let image = image(16 * BLOCK);
+    let disk = open(&image);
+    let mut into = [0; 8192];
+    let read = disk.try_read(15 * BLOCK, &mut into);
+    assert!(matches!(read, Some(Err(Error::OutOfRange { .. }))), "{read:?}");
+    let read = disk.try_read(0, &mut into[..100]);
+    assert!(matches!(read, Some(Err(Error::Unaligned { .. }))), "{read:?}");
+    let written = disk.try_write(15 * BLOCK, &into);
+    assert!(matches!(written, Some(Err(Error::OutOfRange { .. }))), "{written:?}");
+    drop(disk);
+    let written = open_read_only(&image).try_write(0, &into);
+    assert!(matches!(written, Some(Err(Error::ReadOnly))), "{written:?}");
+}
+
+#[test]
+fn others_use_the_descriptor_and_their_errors_mean_the_same() {
+    let image = image(16 * BLOCK);
+    let disk: Box<dyn Backend> = Box::new(open(&image));
+    let Access::File(file) = disk.access() else { panic!("{:?}", disk.access()) };
+    assert_eq!(file.alignment(), 1);
+    assert!(file.descriptor().as_raw_fd() >= 0);
+    rustix::io::pwrite(file.descriptor(), &[3; 4096], BLOCK).unwrap();
+    let mut block = [0; 4096];
+    disk.read(BLOCK, &mut [IoSliceMut::new(&mut block)]).unwrap();
+    assert_eq!(block, [3; 4096]);
+
+    let of = |errno: rustix::io::Errno, writing| file.error_of(errno.into(), writing);
+    assert!(matches!(of(rustix::io::Errno::NOSPC, true), Error::NoSpace));
+    assert!(matches!(of(rustix::io::Errno::IO, false), Error::Io(_)));
+    let short = file.error_of(io::ErrorKind::UnexpectedEof.into(), false);
+    assert!(short.to_string().contains("shorter"), "{short}");
 }

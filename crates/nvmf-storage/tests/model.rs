@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use nvmf_storage::{Backend, BlockSize, Durability, Error, File, Geometry, Memory, Null, Zero};
+use bytes::{Bytes, BytesMut};
+use nvmf_storage::{
+    Access, Backend, BlockSize, Durability, Error, File, Geometry, Memory, Null, Zero,
+};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::io::{IoSlice, IoSliceMut};
 use tempfile::NamedTempFile;
 
@@ -12,10 +16,31 @@ const BYTES: u64 = 4 * 65_536 + 3 * 4096;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Read { at: Range, cuts: Vec<usize> },
-    Write { at: Range, cuts: Vec<usize>, seed: u8, durability: Durability },
-    Zero { at: Range, how: Zero },
-    Deallocate { at: Range },
+    Read {
+        at: Range,
+        cuts: Vec<usize>,
+    },
+    Write {
+        at: Range,
+        cuts: Vec<usize>,
+        seed: u8,
+        durability: Durability,
+    },
+    Zero {
+        at: Range,
+        how: Zero,
+    },
+    Deallocate {
+        at: Range,
+    },
+    /// To be held until the end.
+    Lend {
+        at: Range,
+    },
+    Adopt {
+        at: Range,
+        seed: u8,
+    },
     Flush,
 }
 
@@ -58,6 +83,12 @@ fn op(block: u64) -> impl Strategy<Value = Op> {
             .prop_map(|(at, cuts, seed, durability)| Op::Write { at, cuts, seed, durability }),
         2 => (range(block), how).prop_map(|(at, how)| Op::Zero { at, how }),
         2 => range(block).prop_map(|at| Op::Deallocate { at }),
+        3 => range(block).prop_map(|at| Op::Lend { at }),
+        2 => (range(block), any::<u8>()).prop_map(|(at, seed)| Op::Adopt { at, seed }),
+        // Whole chunks, which memory takes over.
+        2 => (0_u64..5, any::<u8>()).prop_map(|(chunk, seed)| {
+            Op::Adopt { at: Range { offset: chunk * Memory::CHUNK, length: Memory::CHUNK }, seed }
+        }),
         1 => Just(Op::Flush),
     ]
 }
@@ -134,9 +165,66 @@ fn pattern(length: usize, seed: u8) -> Vec<u8> {
     (0..length).map(step).collect()
 }
 
-fn follows_the_model(disk: &dyn Backend, ops: &[Op]) {
+/// What `disk` lends of a range, each piece a `Bytes`; what it would read if it lends nothing.
+fn lend(disk: &dyn Backend, at: Range) -> Result<Vec<Bytes>, Error> {
+    let mut pieces = Vec::new();
+    match disk.access() {
+        Access::Resident(resident) => {
+            resident.lend(at.offset, at.length, &mut |piece| pieces.push(piece))?;
+        }
+        _ => {
+            let mut bytes = vec![0xEE; usize::try_from(at.length).unwrap()];
+            disk.read(at.offset, &mut [IoSliceMut::new(&mut bytes)])?;
+            pieces.push(bytes.into());
+        }
+    }
+    Ok(pieces)
+}
+
+/// Writes an owned buffer, by way of `adopt` if `disk` has it.
+fn adopt(disk: &dyn Backend, at: Range, bytes: &[u8]) -> Result<(), Error> {
+    match disk.access() {
+        Access::Resident(resident) => {
+            let back = resident.adopt(at.offset, BytesMut::from(bytes))?;
+            assert!(back.is_none_or(|back| back.len() == bytes.len()), "a buffer to use again");
+            Ok(())
+        }
+        _ => disk.write(at.offset, &[IoSlice::new(bytes)], Durability::Cached),
+    }
+}
+
+/// The chunks that memory keeps, by their numbers.
+#[derive(Default)]
+struct Chunks(BTreeSet<u64>);
+
+impl Chunks {
+    fn write(&mut self, at: Range) {
+        let end = at.offset + at.length;
+        if at.length > 0 {
+            self.0.extend(at.offset / Memory::CHUNK..end.div_ceil(Memory::CHUNK));
+        }
+    }
+
+    /// Forgets those that lie wholly in the range.
+    fn clear(&mut self, at: Range) {
+        let end = at.offset + at.length;
+        self.0.retain(|chunk| {
+            let (start, stop) = (chunk * Memory::CHUNK, ((chunk + 1) * Memory::CHUNK).min(BYTES));
+            start < at.offset || stop > end
+        });
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.len() as u64 * Memory::CHUNK
+    }
+}
+
+/// Does what `ops` say to `disk` and to a vector; `allocated` is shown the chunks that are in use
+/// after each.
+fn follows_the_model(disk: &dyn Backend, ops: &[Op], allocated: impl Fn(&Chunks)) {
     let geometry = disk.geometry();
     let mut model = vec![0; usize::try_from(geometry.bytes()).unwrap()];
+    let (mut leases, mut chunks) = (Vec::new(), Chunks::default());
     for op in ops {
         let (at, result) = match op {
             Op::Flush => {
@@ -151,34 +239,54 @@ fn follows_the_model(disk: &dyn Backend, ops: &[Op]) {
                 }
                 (at, result)
             }
+            Op::Lend { at } => match lend(disk, *at) {
+                Ok(pieces) => {
+                    let then = part(&mut model, *at).to_vec();
+                    assert!(pieces.concat() == then, "{op:?} lent other bytes");
+                    leases.push((pieces, then));
+                    (at, Ok(()))
+                }
+                Err(error) => (at, Err(error)),
+            },
             Op::Write { at, cuts, seed, durability } => {
                 let bytes = pattern(usize::try_from(at.length).unwrap(), *seed);
                 let result = disk.write(at.offset, &slices(&bytes, cuts), *durability);
                 if result.is_ok() {
                     part(&mut model, *at).copy_from_slice(&bytes);
+                    chunks.write(*at);
                 }
                 (at, result)
             }
-            Op::Zero { at, how } => {
-                let result = disk.write_zeroes(at.offset, at.length, *how);
+            Op::Adopt { at, seed } => {
+                let bytes = pattern(usize::try_from(at.length).unwrap(), *seed);
+                let result = adopt(disk, *at, &bytes);
                 if result.is_ok() {
-                    part(&mut model, *at).fill(0);
+                    part(&mut model, *at).copy_from_slice(&bytes);
+                    chunks.write(*at);
                 }
                 (at, result)
             }
-            Op::Deallocate { at } => {
-                let result = disk.deallocate(at.offset, at.length);
+            Op::Zero { at, .. } | Op::Deallocate { at } => {
+                let result = match op {
+                    Op::Zero { how, .. } => disk.write_zeroes(at.offset, at.length, *how),
+                    _ => disk.deallocate(at.offset, at.length),
+                };
                 if result.is_ok() {
                     part(&mut model, *at).fill(0);
+                    chunks.clear(*at);
                 }
                 (at, result)
             }
         };
         assert_eq!(verdict(&result), expected(geometry, *at), "{op:?}");
+        allocated(&chunks);
     }
     let mut all = vec![0xEE; model.len()];
     disk.read(0, &mut [IoSliceMut::new(&mut all)]).unwrap();
     assert!(all == model, "the blocks differ after {ops:?}");
+    for (pieces, then) in leases {
+        assert!(pieces.concat() == then, "what was lent changed, after {ops:?}");
+    }
 }
 
 /// The bytes of a range that the backend accepted.
@@ -203,7 +311,7 @@ proptest! {
     #[test]
     fn memory_is_a_vector_of_bytes((size, ops) in sequence()) {
         let disk = Memory::new(Geometry::from_bytes(size, BYTES).unwrap()).unwrap();
-        follows_the_model(&disk, &ops);
+        follows_the_model(&disk, &ops, |chunks| assert_eq!(disk.allocated(), chunks.bytes()));
         // Emptied, it holds nothing.
         disk.deallocate(0, BYTES).unwrap();
         prop_assert_eq!(disk.allocated(), 0);
@@ -214,7 +322,7 @@ proptest! {
         let image = NamedTempFile::new().unwrap();
         image.as_file().set_len(BYTES).unwrap();
         let disk = File::open(image.path(), size, false).unwrap();
-        follows_the_model(&disk, &ops);
+        follows_the_model(&disk, &ops, |_| {});
         prop_assert_eq!(image.as_file().metadata().unwrap().len(), BYTES, "it kept its size");
     }
 
@@ -230,14 +338,44 @@ proptest! {
                     prop_assert!(result.is_err() || bytes.iter().all(|byte| *byte == 0));
                     (at, result)
                 }
+                Op::Lend { at } => match lend(&disk, *at) {
+                    Ok(pieces) => {
+                        let pieces = pieces.concat();
+                        prop_assert_eq!(pieces.len() as u64, at.length);
+                        prop_assert!(pieces.iter().all(|byte| *byte == 0));
+                        (at, Ok(()))
+                    }
+                    Err(error) => (at, Err(error)),
+                },
                 Op::Write { at, cuts, seed, durability } => {
                     let bytes = pattern(usize::try_from(at.length).unwrap(), *seed);
                     (at, disk.write(at.offset, &slices(&bytes, cuts), *durability))
+                }
+                Op::Adopt { at, seed } => {
+                    let bytes = pattern(usize::try_from(at.length).unwrap(), *seed);
+                    (at, adopt(&disk, *at, &bytes))
                 }
                 Op::Zero { at, how } => (at, disk.write_zeroes(at.offset, at.length, *how)),
                 Op::Deallocate { at } => (at, disk.deallocate(at.offset, at.length)),
             };
             prop_assert_eq!(verdict(&result), expected(disk.geometry(), *at), "{:?}", op);
         }
+    }
+}
+
+proptest! {
+    // Every operation waits for a device.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_past_the_page_cache_is_a_vector_of_bytes((size, ops) in sequence()) {
+        let image = NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        image.as_file().set_len(BYTES).unwrap();
+        let disk = File::open_direct(image.path(), size, false).unwrap_or_else(|error| {
+            panic!("{error}; set CARGO_TARGET_DIR to a directory that has direct I/O")
+        });
+        follows_the_model(&disk, &ops, |_| {});
+        prop_assert_eq!(image.as_file().metadata().unwrap().len(), BYTES, "it kept its size");
     }
 }

@@ -39,6 +39,17 @@ struct Queues {
     live: BTreeMap<u16, Entry>,
     /// Commands of I/O queues that have ended.
     past_commands: u64,
+    /// To be called once no I/O queue is left.
+    when_idle: Callbacks,
+}
+
+#[derive(Default)]
+struct Callbacks(Vec<Box<dyn FnOnce() + Send>>);
+
+impl fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} callbacks", self.0.len())
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,6 +108,7 @@ impl Association {
                 granted,
                 live: BTreeMap::new(),
                 past_commands: 0,
+                when_idle: Callbacks::default(),
             }),
             left: Condvar::new(),
         }
@@ -166,13 +178,35 @@ impl Association {
     /// executed any more, since a host may send them again on other queues. False if that took
     /// longer than `patience`.
     pub(crate) fn reset(&self, patience: Duration) -> bool {
+        self.begin_reset();
+        self.wait_until_idle(patience)
+    }
+
+    /// CC.EN went to 0: drops the I/O queues; [`when_idle`](Self::when_idle) tells when they are
+    /// gone.
+    pub(crate) fn begin_reset(&self) {
         let mut queues = self.queues();
         queues.phase = Phase::Disabled;
         queues.granted = self.subsystem.max_io_queues();
         queues.stop_all();
         self.set_write_cache(true);
-        drop(queues);
-        self.wait_until_idle(patience)
+    }
+
+    /// Calls `then`, which must not block, once there is no I/O queue: at once, or by the thread
+    /// on which the last one leaves.
+    pub(crate) fn when_idle(&self, then: impl FnOnce() + Send + 'static) {
+        let mut queues = self.queues();
+        if queues.live.is_empty() {
+            drop(queues);
+            then();
+        } else {
+            queues.when_idle.0.push(Box::new(then));
+        }
+    }
+
+    /// Whether there is no I/O queue.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queues().live.is_empty()
     }
 
     /// The admin queue is gone: so are all I/O queues, and no others may come.
@@ -252,7 +286,7 @@ impl IoQueue {
         &self.association
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 }
@@ -263,6 +297,11 @@ impl Drop for IoQueue {
         queues.live.remove(&self.qid);
         queues.past_commands = queues.past_commands.wrapping_add(self.counters.commands());
         self.association.left.notify_all();
+        if queues.live.is_empty() {
+            let callbacks = std::mem::take(&mut queues.when_idle.0);
+            drop(queues);
+            callbacks.into_iter().for_each(|then| then());
+        }
     }
 }
 
@@ -343,6 +382,26 @@ mod tests {
         association.enable();
         let _queue = association.join(1, || ()).unwrap();
         assert!(!association.reset(Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn who_waits_for_the_queues_to_end_is_called_when_the_last_one_does() {
+        let association = association(&subsystem());
+        let (told, wait) = mpsc::channel();
+        let tell = |n: u8| {
+            let told = told.clone();
+            move || told.send(n).unwrap()
+        };
+        association.when_idle(tell(1));
+        assert_eq!(wait.try_recv(), Ok(1), "there is none");
+        association.enable();
+        let (one, two) = (association.join(1, || ()).unwrap(), association.join(2, || ()).unwrap());
+        association.when_idle(tell(2));
+        drop(one);
+        assert!(wait.try_recv().is_err() && !association.is_idle());
+        drop(two);
+        assert_eq!(wait.try_recv(), Ok(2));
+        assert!(association.is_idle());
     }
 
     #[test]

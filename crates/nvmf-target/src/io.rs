@@ -32,8 +32,9 @@ pub(crate) struct Operation<'a> {
     kind: Kind<'a>,
 }
 
+/// What a command does; offsets and lengths are in bytes, and inside the namespace.
 #[derive(Debug)]
-enum Kind<'a> {
+pub(crate) enum Kind<'a> {
     Read {
         ns: &'a Namespace,
         offset: u64,
@@ -255,7 +256,12 @@ const RANGE_LEN: u32 = 16;
 const MAX_RANGES: u32 = 256;
 const _: () = assert!(size_of::<Range>() == RANGE_LEN as usize);
 
-impl Operation<'_> {
+impl<'a> Operation<'a> {
+    /// What it does, for those who do it in another way than [`execute`](Self::execute).
+    pub(crate) fn kind(&self) -> &Kind<'a> {
+        &self.kind
+    }
+
     /// Which data the command has.
     pub(crate) fn transfer(&self) -> Transfer {
         match self.kind {
@@ -278,12 +284,22 @@ impl Operation<'_> {
             Ok(outcome) => outcome,
             Err((error, writing)) => {
                 let status = storage_status(&error, writing);
-                if status.sct() == nvme_spec::status::SCT_MEDIA {
-                    counters.media_error();
-                    tracing::error!(%error, operation = ?self.kind.name(), "the storage failed");
-                }
+                self.note_failure(&error, status, counters);
                 Err(status)
             }
+        }
+    }
+
+    /// Counts a failure of the storage, and says so.
+    pub(crate) fn note_failure(
+        &self,
+        error: &nvmf_storage::Error,
+        status: Status,
+        counters: &Counters,
+    ) {
+        if status.sct() == nvme_spec::status::SCT_MEDIA {
+            counters.media_error();
+            tracing::error!(%error, operation = ?self.kind.name(), "the storage failed");
         }
     }
 

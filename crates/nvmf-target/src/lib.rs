@@ -24,10 +24,18 @@
 //!
 //! What commands mean is apart from how they come: the admin commands are a state machine that
 //! takes a command and the time and gives an outcome; an I/O command is judged before any of its
-//! data is moved, and then executed on a buffer. Both are free of sockets and threads. Around
-//! them is a thin layer with one thread for each connection, over the blocking [`nvmf`] library.
-//! On the way of an I/O command that succeeds, nothing is shared with other queues but the blocks
-//! themselves, and no lock is taken.
+//! data is moved, and then executed. Both are free of sockets and threads. Around them are cores:
+//! each is a thread with an event loop ([`nvmf_engine`]) and any number of connections, which may be
+//! queues of the same controller or of different ones. On the way of an I/O command that succeeds,
+//! nothing is shared with other queues but the blocks themselves, and no lock is held for longer
+//! than copying them takes.
+//!
+//! What storage does decides how: [memory](nvmf_storage::Resident) is read by reference and takes
+//! over what was received; [a file](nvmf_storage::FileAccess) is tried first, and read or written by
+//! the event loop where that would wait; everything else, flushing among it, has threads of its own.
+//!
+//! Connections over other transports ([`Handle::serve`]) have a thread each, over the blocking
+//! [`nvmf`] library.
 //!
 //! # What hosts can rely on
 //!
@@ -42,10 +50,11 @@
 //!
 //! # What a hostile host cannot do
 //!
-//! It cannot make the target allocate without bound (a queue has [`limits::MAX_TRANSFER`] for the
-//! command it executes, and the capsules of those that wait: at most [`limits::IO_ENTRIES`] of
-//! [`limits::IN_CAPSULE`]), hold a connection for long without a Connect, open more connections
-//! than [`TargetBuilder`] says, join another host's association, or take down another connection.
+//! It cannot make the target allocate without bound (a queue holds 4 MiB for the commands it
+//! executes, and the capsules of those that wait: at most [`limits::IO_ENTRIES`] of
+//! [`limits::IN_CAPSULE`]), hold a connection for long without a Connect, neither take what is sent
+//! to it nor send what it owes for longer than 30 seconds, open more connections than
+//! [`TargetBuilder`] says, join another host's association, or take down another connection.
 //!
 //! # What it does not do
 //!
@@ -56,7 +65,8 @@
 //! - No reservations, no Copy, no fused commands, no ANA, no metadata or protection information.
 //! - The SMART / Health log counts since the program began; it has no temperature, which reads
 //!   as 0 K.
-//! - The commands of one queue are executed one after the other, in their order.
+//! - Commands that are being executed are not aborted; those of one queue may be executed in another
+//!   order than that in which they came, as the specification permits.
 
 #![forbid(unsafe_code)]
 

@@ -61,7 +61,7 @@ mod deadline;
 mod error;
 pub mod host;
 pub mod transport;
-mod wire_log;
+pub mod wire_log;
 
 pub use data::{Data, Transfer};
 pub use deadline::Deadline;

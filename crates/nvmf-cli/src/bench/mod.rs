@@ -61,6 +61,12 @@ fn check(args: &Bench) -> anyhow::Result<()> {
         let what = format!("--cores {cores} has a thread without a queue; give as many --queues");
         return Err(Usage::new(what).into());
     }
+    if let Some(cpus) = &args.pin
+        && cpus.0.len() < usize::from(cores)
+    {
+        let what = format!("--pin names {} CPUs, and there are {cores} threads", cpus.0.len());
+        return Err(Usage::new(what).into());
+    }
     if qd.div_ceil(u32::from(queues)) > MOST_PER_QUEUE {
         let what = format!("a queue takes {MOST_PER_QUEUE} commands; give more --queues");
         return Err(Usage::new(what).into());

@@ -127,6 +127,10 @@ impl Server {
         Self { child, said, port: port.unwrap() }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it is, without subsystem.
     pub(crate) fn portal(&self) -> String {
         format!("nvme+tcp://127.0.0.1:{}", self.port)

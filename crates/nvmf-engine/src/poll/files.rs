@@ -70,6 +70,8 @@ fn read(file: &File, mut offset: u64, parts: &mut [BytesMut]) -> io::Result<()> 
     let mut slices: Vec<IoSliceMut<'_>> =
         parts.iter_mut().map(|part| IoSliceMut::new(part)).collect();
     let mut slices = &mut slices[..];
+    // Empty ones at the front would look like the end of the file.
+    IoSliceMut::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         let most = slices.len().min(1024);
         match rustix::io::preadv(file, &mut slices[..most], offset) {
@@ -88,6 +90,8 @@ fn read(file: &File, mut offset: u64, parts: &mut [BytesMut]) -> io::Result<()> 
 fn write(file: &File, mut offset: u64, parts: &[BytesMut]) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
     let mut slices = &mut slices[..];
+    // Empty ones at the front would look like a file that takes nothing.
+    IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         let most = slices.len().min(1024);
         match rustix::io::pwritev(file, &slices[..most], offset) {

@@ -46,6 +46,8 @@ pub struct Poll {
     events: Vec<Event>,
     alarm: Alarm,
     listeners: Slots<Listener>,
+    /// When the first listener that rests is to go on.
+    rest: Option<Instant>,
     conns: Slots<Conn>,
     files: Files,
     scratch: Vec<u8>,
@@ -135,6 +137,7 @@ impl Poll {
             files: Files::new(alarm.waker()),
             alarm,
             listeners: Slots::default(),
+            rest: None,
             conns: Slots::default(),
             scratch: vec![0; SCRATCH],
             sent: VecDeque::new(),
@@ -185,17 +188,18 @@ impl Poll {
     /// Receives once; false if there was nothing.
     fn receive<H: Handler<Self>>(&mut self, handler: &mut H, key: Key) -> bool {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| !conn.ended) else { return false };
-        let received = if conn.filling.is_empty() {
-            conn.socket.read(&mut self.scratch)
+        let (received, room) = if conn.filling.is_empty() {
+            (conn.socket.read(&mut self.scratch), 0)
         } else {
             let mut slices = conn.filling.io_slices(SLICES - 1);
+            let room = slices.iter().map(|slice| slice.len()).sum();
             slices.push(IoSliceMut::new(&mut self.scratch));
-            conn.socket.read_vectored(&mut slices)
+            (conn.socket.read_vectored(&mut slices), room)
         };
         match received {
             Ok(0) => self.end(handler, key, End::Closed),
             Ok(n) => {
-                self.take_in(handler, key, n);
+                self.take_in(handler, key, n.min(room), n.saturating_sub(room));
                 true
             }
             Err(e)
@@ -207,22 +211,27 @@ impl Poll {
         }
     }
 
-    /// Hands over `n` bytes that were received: first into buffers to fill, then into the scratch.
-    fn take_in<H: Handler<Self>>(&mut self, handler: &mut H, key: Key, n: usize) {
+    /// Hands over what was received: `filled` bytes into buffers to fill, and `rest` into the
+    /// scratch.
+    fn take_in<H: Handler<Self>>(&mut self, handler: &mut H, key: Key, filled: usize, rest: usize) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let rest = n - conn.filling.advance(n);
+        conn.filling.advance(filled);
         if !self.hot.contains(&key) {
             self.hot.push(key);
         }
-        while let Some(parts) = self.conns.get_mut(key).and_then(|conn| conn.filling.take_full()) {
-            handler.filled(self, ConnId(key), parts);
-        }
+        self.tell_filled(handler, key);
         if rest == 0 {
             return;
         }
         let scratch = std::mem::take(&mut self.scratch);
         self.hand_over(handler, key, &scratch[..rest]);
         self.scratch = scratch;
+    }
+
+    fn tell_filled<H: Handler<Self>>(&mut self, handler: &mut H, key: Key) {
+        while let Some(parts) = self.conns.get_mut(key).and_then(|conn| conn.filling.take_full()) {
+            handler.filled(self, ConnId(key), parts);
+        }
     }
 
     /// A handler that was told of full buffers may have asked for more of them to be filled.
@@ -235,9 +244,7 @@ impl Poll {
                 return handler.received(self, ConnId(key), bytes);
             }
             bytes = &bytes[n..];
-            if let Some(parts) = conn.filling.take_full() {
-                handler.filled(self, ConnId(key), parts);
-            }
+            self.tell_filled(handler, key);
         }
     }
 
@@ -290,7 +297,9 @@ impl Poll {
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::error!(%error, "cannot accept a connection");
-                    listener.rests_until = Some(Instant::now() + REST);
+                    let until = Instant::now() + REST;
+                    listener.rests_until = Some(until);
+                    self.rest = Some(self.rest.map_or(until, |rest| rest.min(until)));
                     self.listen_to(key, false);
                     return true;
                 }
@@ -308,14 +317,17 @@ impl Poll {
         }
     }
 
-    /// Listens again where the rest is over; when the next rest is.
-    fn rested(&mut self) -> Option<Instant> {
+    /// Listens again where the rest is over.
+    fn rested(&mut self) {
+        let now = Instant::now();
+        if self.rest.is_none_or(|rest| rest > now) {
+            return;
+        }
         let resting: Vec<(Key, Instant)> = self
             .listeners
             .keys()
             .filter_map(|key| Some((key, self.listeners.get(key)?.rests_until?)))
             .collect();
-        let now = Instant::now();
         let (over, left): (Vec<_>, Vec<_>) = resting.into_iter().partition(|(_, end)| *end <= now);
         for (key, _) in over {
             if let Some(listener) = self.listeners.get_mut(key) {
@@ -323,7 +335,7 @@ impl Poll {
             }
             self.listen_to(key, true);
         }
-        left.into_iter().map(|(_, end)| end).min()
+        self.rest = left.into_iter().map(|(_, end)| end).min();
     }
 
     /// Looks at the connections that had something lately, without asking which do.
@@ -343,10 +355,14 @@ impl Poll {
     }
 
     fn wait(&mut self, wait: Wait) -> io::Result<()> {
+        // Also where it never sleeps.
+        if self.rest.is_some() {
+            self.rested();
+        }
         let timeout = match wait {
             Wait::No => Some(Duration::ZERO),
             Wait::Until(deadline) => {
-                let deadline = [deadline, self.rested()].into_iter().flatten().min();
+                let deadline = [deadline, self.rest].into_iter().flatten().min();
                 // Rounded up: who wakes a moment too early would spin.
                 deadline.map(|deadline| {
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -459,9 +475,6 @@ impl Engine for Poll {
             busy |= self.event(handler, event);
         }
         self.events = events;
-        if let Wait::Until(_) = wait {
-            self.rested();
-        }
         Ok(busy | self.tell(handler))
     }
 }

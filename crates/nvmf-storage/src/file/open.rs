@@ -1,5 +1,6 @@
 //! Opening: every check before the first block is served.
 
+use super::direct::Direct;
 use crate::{BlockSize, Geometry, OpenError};
 use std::fs::{self, FileType, TryLockError};
 use std::io::{self, Seek, SeekFrom};
@@ -14,24 +15,35 @@ pub(super) struct Opened {
     pub(super) geometry: Geometry,
     /// Canonical.
     pub(super) path: PathBuf,
+    /// What transfers have to be like, if it was opened for direct I/O.
+    pub(super) direct: Option<Direct>,
 }
 
 pub(super) fn open(
     path: &Path,
     block_size: BlockSize,
     read_only: bool,
+    direct: bool,
 ) -> Result<Opened, OpenError> {
     let failed = |source| failure(path, read_only, source);
 
     // Looked at before it is opened, because opening a pipe would wait for its other end.
     is_device(path, fs::metadata(path).map_err(failed)?.file_type())?;
     let canonical = path.canonicalize().map_err(failed)?;
+    let exclusive = exclusive(&canonical, read_only).map_err(failed)?;
+    let past_the_cache = match direct {
+        true => direct_flag().ok_or_else(|| OpenError::NoDirect { path: path.into() })?,
+        false => 0,
+    };
     let file = fs::OpenOptions::new()
         .read(true)
         .write(!read_only)
-        .custom_flags(exclusive(&canonical, read_only).map_err(failed)?)
+        .custom_flags(exclusive | past_the_cache)
         .open(&canonical)
-        .map_err(failed)?;
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidInput if direct => OpenError::NoDirect { path: path.into() },
+            _ => failed(source),
+        })?;
     // Looked at again, because only what is open stays what it is.
     let device = is_device(path, file.metadata().map_err(failed)?.file_type())?;
     if !read_only {
@@ -53,7 +65,11 @@ pub(super) fn open(
         return Err(OpenError::Ragged { path, bytes, block_size, device });
     }
     let geometry = Geometry::from_bytes(block_size, bytes)?.with_read_only(read_only);
-    Ok(Opened { file, geometry, path: canonical })
+    let direct = match direct {
+        true => Some(Direct::of(&file, path, device, block_size)?),
+        false => None,
+    };
+    Ok(Opened { file, geometry, path: canonical, direct })
 }
 
 /// Whether it is a block device; an error if it is neither that nor a regular file.
@@ -78,6 +94,15 @@ fn exclusive(path: &Path, read_only: bool) -> io::Result<i32> {
         true => Ok(rustix::fs::OFlags::EXCL.bits().cast_signed()),
         false => Ok(0),
     }
+}
+
+/// The flag that makes reads and writes pass the page cache by; a file system that cannot do that
+/// refuses it (`EINVAL`). `None`: this system has no such flag.
+fn direct_flag() -> Option<i32> {
+    #[cfg(target_os = "linux")]
+    return Some(rustix::fs::OFlags::DIRECT.bits().cast_signed());
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// Takes the writer's lock. Waits a quarter of a second for it: device managers hold it for moments

@@ -63,6 +63,18 @@ fn a_way_that_the_system_refuses_is_not_tried_again() {
     assert!(!file.can.zero_range.load(Ordering::Relaxed));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_system_that_cannot_tell_whether_it_waits_is_asked_once() {
+    // A file of procfs cannot, and says so.
+    let (_image, mut file) = image(4 * BLOCK);
+    file.file = fs::OpenOptions::new().read(true).write(true).open("/proc/self/mem").unwrap();
+    assert!(file.try_read(0, &mut [0; 4096]).is_none());
+    assert!(file.try_write(0, &[1; 4096]).is_none());
+    assert!(!file.can.read_nowait.load(Ordering::Relaxed));
+    assert!(!file.can.write_nowait.load(Ordering::Relaxed));
+}
+
 #[test]
 fn a_write_through_works_without_the_system_call_for_it() {
     let (_image, file) = image(2 * BLOCK);
@@ -90,6 +102,7 @@ fn after_a_failed_flush_no_flush_and_no_write_through_succeeds() {
     }
     // What promises nothing still works, so that a host can save what it reads.
     file.write(0, &from, Durability::Cached).unwrap();
+    assert!(!matches!(file.try_write(0, &block), Some(Err(_))));
     assert_eq!(contents(&file)[..4096], block);
 }
 
@@ -177,6 +190,9 @@ fn a_file_that_shrank_is_an_error_and_not_zeroes() {
     let mut bytes = vec![0; 4 * 4096];
     let error = file.read(0, &mut [IoSliceMut::new(&mut bytes)]).unwrap_err();
     assert!(error.to_string().contains("shorter"), "{error}");
+    // Tried without waiting, it is the same or not known.
+    let tried = file.try_read(0, &mut bytes);
+    assert!(!matches!(tried, Some(Ok(()))), "{tried:?}");
 }
 
 #[cfg(target_os = "linux")]

@@ -33,16 +33,19 @@ pub(super) fn read_all(
             read(&mut rest[..most], offset + done)
         };
         match count {
-            Ok(0) => {
-                let why = "the file has become shorter since it was opened";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
-            }
+            Ok(0) => return Err(shorter()),
             Ok(count) => done += count as u64,
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
     Ok(())
+}
+
+/// What a read past the end of the file means, whose end was looked at when it was opened.
+pub(super) fn shorter() -> io::Error {
+    let why = "the file has become shorter since it was opened";
+    io::Error::new(io::ErrorKind::UnexpectedEof, why)
 }
 
 /// Writes all of `from` by calling `write` with what is left to write, and the offset of that.
@@ -128,6 +131,42 @@ pub(super) fn write_dsync(
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn write_dsync(_: &fs::File, _: &[IoSlice<'_>], _: u64) -> rustix::io::Result<usize> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// A read of what is in the page cache. `EAGAIN` if not all of it is, or if it cannot be known
+/// without waiting.
+#[cfg(target_os = "linux")]
+pub(super) fn read_nowait(
+    file: &fs::File,
+    into: &mut [IoSliceMut<'_>],
+    offset: u64,
+) -> rustix::io::Result<usize> {
+    rustix::io::preadv2(file, into, offset, rustix::io::ReadWriteFlags::NOWAIT)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn read_nowait(
+    _: &fs::File,
+    _: &mut [IoSliceMut<'_>],
+    _: u64,
+) -> rustix::io::Result<usize> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// A write into the page cache. `EAGAIN` if that has to wait: for a lock, for space, or because too
+/// much is unwritten.
+#[cfg(target_os = "linux")]
+pub(super) fn write_nowait(
+    file: &fs::File,
+    from: &[IoSlice<'_>],
+    offset: u64,
+) -> rustix::io::Result<usize> {
+    rustix::io::pwritev2(file, from, offset, rustix::io::ReadWriteFlags::NOWAIT)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn write_nowait(_: &fs::File, _: &[IoSlice<'_>], _: u64) -> rustix::io::Result<usize> {
     Err(Errno::OPNOTSUPP)
 }
 

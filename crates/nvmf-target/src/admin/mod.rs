@@ -119,6 +119,12 @@ impl Controller {
         self.watch.has_expired(now)
     }
 
+    /// When to ask next whether the host [has expired](Self::has_expired); that asks for commands
+    /// on I/O queues too, which may have moved it on.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.watch.deadline()
+    }
+
     /// Everything that was acknowledged is durable now: the shutdown is complete.
     pub(crate) fn shutdown_complete(&mut self) {
         self.registers.shutdown_complete();

@@ -133,6 +133,14 @@ impl Connection {
         self.connections.state().established(self.id);
     }
 
+    /// Shuts its socket down, in this direction.
+    pub(super) fn shutdown(&self, how: Shutdown) {
+        if let Some(socket) = &self.socket {
+            // It may be closed already.
+            let _ = socket.shutdown(how);
+        }
+    }
+
     pub(super) fn stopper(&self) -> Stopper {
         Stopper { stopped: Arc::default(), socket: self.socket.clone() }
     }
@@ -170,12 +178,21 @@ fn close(socket: &TcpStream) {
 pub(super) struct StopFlag {
     set: AtomicBool,
     since: Mutex<Option<Instant>>,
+    raised: Condvar,
 }
 
 impl StopFlag {
     pub(super) fn raise(&self) {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.get_or_insert_with(Instant::now);
         self.set.store(true, Ordering::Release);
+        self.raised.notify_all();
+    }
+
+    /// Waits until it is raised.
+    pub(super) fn wait(&self) {
+        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.raised.wait_while(since, |since| since.is_none()));
     }
 
     pub(super) fn is_raised(&self) -> bool {

@@ -1,33 +1,33 @@
-//! The thin layer that moves commands between connections and controllers: a thread for each
-//! connection.
+//! What moves commands between connections and controllers.
 //!
-//! Everything that a command means is in [`admin`](crate::admin) and [`io`](crate::io); here are
-//! waiting, moving data, and ending.
+//! Everything that a command means is in [`admin`](crate::admin) and [`io`](crate::io). TCP
+//! connections live on cores: a thread with an event loop each ([`core`]), on which a
+//! [`Connection`](connection::Connection) drives the protocol and storage does what it can without
+//! waiting. Connections over other transports have a thread each ([`blocking`]).
 
-mod admin_queue;
+mod blocking;
+mod connection;
 mod connections;
-mod io_queue;
+mod core;
 mod target;
+mod timers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nvme_spec::fabrics::{Connect, ConnectData};
-use nvmf::Deadline;
-use nvmf::controller::{AcceptError, AcceptOptions, Command, PendingConnect, QueuePair, accept};
-use nvmf::transport::tcp::ControllerTcp;
-use nvmf::transport::{ControllerTransport, TransportError};
+use nvmf::controller::AcceptOptions;
+use nvmf_engine::Jobs;
 use nvmf_proto::connect::{ConnectLimits, ConnectRequest, ControllerChoice, Refusal};
 
+use crate::admin;
+use crate::association::{Association, IoQueue, Stop};
+use crate::discovery;
 use crate::limits;
 use crate::subsystem::Subsystem;
-use connections::{Connection, Connections, StopFlag};
+use connections::{Connections, StopFlag};
 pub use target::{Handle, Target, TargetBuilder, TargetError};
-
-/// How often a thread that waits for a command looks whether its association has ended or its
-/// host is to be given up.
-const TICK: Duration = Duration::from_millis(200);
 
 /// How long a host may take to send or to take a command's data.
 const DATA_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,6 +47,8 @@ struct Shared {
     connect_timeout: Duration,
     connections: Arc<Connections>,
     stop: StopFlag,
+    /// For what may wait: slow storage.
+    jobs: Jobs,
 }
 
 impl Shared {
@@ -59,6 +61,35 @@ impl Shared {
                 let reason = format!("there is no subsystem {}", request.subsystem);
                 Refusal::data(ConnectData::OFFSET_SUBNQN, reason)
             })
+    }
+
+    /// Makes a controller for the host that asks for one, with its admin queue.
+    fn open_controller(
+        &self,
+        request: &ConnectRequest,
+        origin: &Origin,
+        now: Instant,
+    ) -> Result<admin::Controller, Refusal> {
+        let association = self.subsystem(request)?.connect_admin(request)?;
+        let kato_ms = request.command.kato_ms;
+        Ok(if association.subsystem().is_discovery() {
+            let page =
+                discovery::page(&self.subsystems, &self.listen, origin.local, self.flow_control);
+            admin::Controller::discovery(association, page.to_bytes(), kato_ms, now)
+        } else {
+            admin::Controller::io(association, kato_ms, now)
+        })
+    }
+
+    /// Joins an I/O queue to the controller that it asks for; `stop` is how to end its connection.
+    fn join(
+        &self,
+        request: &ConnectRequest,
+        stop: impl Stop + 'static,
+    ) -> Result<IoQueue, Refusal> {
+        let subsystem = self.subsystem(request)?;
+        let cntlid = io_queue_cntlid(request, subsystem)?;
+        subsystem.find_controller(cntlid, request)?.join(request.command.qid, stop)
     }
 
     fn accept_options(&self) -> AcceptOptions {
@@ -81,72 +112,6 @@ struct Origin {
     local: Option<SocketAddr>,
 }
 
-/// Serves a TCP connection from its handshake to its end.
-fn serve_tcp(
-    shared: &Shared,
-    connection: Connection,
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-) {
-    let origin = Origin { peer: peer.to_string(), local: stream.local_addr().ok() };
-    let deadline = Deadline::after(shared.connect_timeout);
-    match ControllerTcp::accept(stream, &shared.tcp, deadline) {
-        Ok(transport) => serve(shared, connection, Box::new(transport), &origin, deadline),
-        Err(TransportError::Closed) => tracing::debug!(%peer, "closed before the handshake"),
-        Err(error) => tracing::warn!(%peer, %error, "no NVMe/TCP handshake"),
-    }
-}
-
-/// Serves a connection from its Connect, which has to come before `deadline`, to its end.
-fn serve(
-    shared: &Shared,
-    connection: Connection,
-    transport: Box<dyn ControllerTransport>,
-    origin: &Origin,
-    deadline: Deadline,
-) {
-    let peer = &origin.peer;
-    let pending = match accept(transport, &shared.accept_options(), deadline) {
-        Ok(pending) => pending,
-        Err(AcceptError::Transport(TransportError::Closed)) => {
-            tracing::debug!(%peer, "closed before Connect");
-            return;
-        }
-        Err(error) => {
-            tracing::warn!(%peer, %error, "no Connect");
-            return;
-        }
-    };
-    connection.established();
-    let host = pending.request().host.clone();
-    let result = if pending.request().command.qid == 0 {
-        admin_queue::serve(shared, &connection, pending, origin)
-    } else {
-        io_queue::serve(shared, &connection, pending, origin)
-    };
-    if let Err(error) = result {
-        tracing::warn!(%peer, %host, %error, "connection failed");
-    }
-}
-
-/// Refuses a Connect, and says so in the log.
-fn refuse(
-    pending: PendingConnect,
-    refusal: &Refusal,
-    origin: &Origin,
-) -> Result<(), TransportError> {
-    let request = pending.request();
-    tracing::warn!(
-        peer = %origin.peer,
-        host = %request.host,
-        subsystem = %request.subsystem,
-        qid = request.command.qid,
-        %refusal,
-        "Connect refused"
-    );
-    pending.refuse(refusal, Deadline::after(DATA_TIMEOUT))
-}
-
 /// The controller that an I/O queue asks for.
 fn io_queue_cntlid(request: &ConnectRequest, subsystem: &Subsystem) -> Result<u16, Refusal> {
     if subsystem.is_discovery() {
@@ -159,34 +124,12 @@ fn io_queue_cntlid(request: &ConnectRequest, subsystem: &Subsystem) -> Result<u1
     }
 }
 
-/// What came of waiting for a command.
-enum Next {
-    Command(Command),
-    /// Nothing for a tick.
-    Quiet,
-    /// The host closed the connection, or the target stops and nothing is under way any more.
-    End,
-}
+/// Ends the association when its admin queue is gone, even by a panic.
+#[derive(Debug)]
+struct Ending(Arc<Association>);
 
-/// Waits for the next command of a queue.
-fn next(shared: &Shared, queue: &mut QueuePair) -> Result<Next, TransportError> {
-    let wait = match shared.stop.since() {
-        None => TICK,
-        Some(since) => {
-            let left = (since + DRAIN).saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                queue.flush(Deadline::after(DATA_TIMEOUT))?;
-                return Ok(Next::End);
-            }
-            left.min(TICK / 4)
-        }
-    };
-    match queue.receive(Deadline::after(wait)) {
-        Ok(Some(command)) => Ok(Next::Command(command)),
-        Ok(None) => Ok(Next::End),
-        // A host that sends nothing while the target stops has nothing under way.
-        Err(TransportError::TimedOut) if shared.stop.is_raised() && wait != TICK => Ok(Next::End),
-        Err(TransportError::TimedOut) => Ok(Next::Quiet),
-        Err(error) => Err(error),
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }

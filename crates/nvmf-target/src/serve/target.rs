@@ -1,21 +1,24 @@
 //! A target: subsystems, and where they listen.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::thread;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nvme_spec::{Nqn, Status};
 use nvmf::Deadline;
 use nvmf::transport::ControllerTransport;
+use nvmf_engine::{EngineChoice, EngineKind, Jobs, Pace, Sender, Unavailable};
 use nvmf_proto::tcp::ControllerConfig;
-use rustix::event::{PollFd, PollFlags, poll};
 
-use super::connections::{Connection, Connections, StopFlag};
-use super::{DRAIN, Origin, Shared, serve, serve_tcp};
+use super::connections::{Connections, StopFlag};
+use super::core::{Core, Cores, Post};
+use super::{DRAIN, Origin, Shared, blocking};
 use crate::subsystem::Subsystem;
+
+/// Threads for slow storage, at most, whatever the number of cores.
+const JOBS: usize = 32;
 
 /// Collects what a [`Target`] is made of.
 #[derive(Debug)]
@@ -29,6 +32,10 @@ pub struct TargetBuilder {
     stop_timeout: Duration,
     max_connections: usize,
     max_half_open: usize,
+    engine: EngineChoice,
+    cores: usize,
+    pins: Vec<usize>,
+    spin: Option<Duration>,
 }
 
 /// Why there is no target, or why it did not end well.
@@ -49,9 +56,29 @@ pub enum TargetError {
         /// The name.
         nqn: Box<Nqn>,
     },
-    /// The system fails at what listening needs besides.
-    #[error("cannot wait for connections: {0}")]
-    Wait(#[source] io::Error),
+    /// The event loop that was asked for does not work here.
+    #[error(transparent)]
+    Engine(#[from] Unavailable),
+    /// A core cannot be started, or its event loop failed.
+    #[error("core {core} cannot go on: {source}")]
+    Core {
+        /// Which, from 0.
+        core: usize,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A thread cannot be pinned to a CPU.
+    #[error(
+        "cannot pin core {core} to CPU {cpu}: {source}; is it one of this machine's, and permitted to this process?"
+    )]
+    Pin {
+        /// Which core, from 0.
+        core: usize,
+        /// Which CPU.
+        cpu: usize,
+        /// What the system says.
+        source: io::Error,
+    },
     /// At the end, what was written could not be made durable.
     #[error("data of {nqn} may be lost: flushing it failed: {status}")]
     Flush {
@@ -125,8 +152,36 @@ impl TargetBuilder {
         self
     }
 
-    /// The most connections at once, each of which is a thread; 1024 if not said. Those that come
-    /// on top are closed.
+    /// Which event loop to use; one that works here if not said.
+    pub fn engine(mut self, engine: EngineChoice) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Over how many cores, a thread each, connections are spread; as many as this process may use
+    /// if not said.
+    pub fn cores(mut self, cores: usize) -> Self {
+        self.cores = cores.max(1);
+        self
+    }
+
+    /// Keeps each core's thread on a CPU of its own: the first on the first of these, and so on; as
+    /// many cores as there are CPUs here.
+    pub fn pin(mut self, cpus: Vec<usize>) -> Self {
+        if !cpus.is_empty() {
+            self.cores = cpus.len();
+        }
+        self.pins = cpus;
+        self
+    }
+
+    /// How long a core looks for work, after some, before it sleeps; see [`Pace`].
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.spin = Some(spin);
+        self
+    }
+
+    /// The most connections at once; 1024 if not said. Those that come on top are closed.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.max(1);
         self
@@ -142,7 +197,7 @@ impl TargetBuilder {
     ///
     /// # Errors
     ///
-    /// [`TargetError::Bind`], [`TargetError::SameName`], [`TargetError::Wait`].
+    /// [`TargetError::Bind`], [`TargetError::SameName`], [`TargetError::Engine`].
     pub fn bind(self) -> Result<Target, TargetError> {
         for (i, subsystem) in self.subsystems.iter().enumerate() {
             if self.subsystems[..i].iter().any(|other| other.nqn() == subsystem.nqn()) {
@@ -158,8 +213,7 @@ impl TargetBuilder {
             listen.push(listener.local_addr().map_err(bound)?);
             listeners.push(listener);
         }
-        let (waker, woken) = UnixStream::pair().map_err(TargetError::Wait)?;
-        waker.set_nonblocking(true).map_err(TargetError::Wait)?;
+        let engine = EngineKind::probe(self.engine)?;
         let shared = Arc::new(Shared {
             subsystems: self.subsystems,
             discovery: Subsystem::discovery(),
@@ -169,9 +223,17 @@ impl TargetBuilder {
             connect_timeout: self.connect_timeout,
             connections: Connections::new(self.max_connections, self.max_half_open),
             stop: StopFlag::default(),
+            jobs: Jobs::new(JOBS),
         });
-        let handle = Handle { shared, waker: Arc::new(waker) };
-        Ok(Target { handle, listeners, woken, stop_timeout: self.stop_timeout })
+        Ok(Target {
+            handle: Handle { shared },
+            listeners,
+            stop_timeout: self.stop_timeout,
+            engine,
+            cores: self.cores,
+            pins: self.pins,
+            pace: self.spin.map_or_else(Pace::default, Pace::new),
+        })
     }
 }
 
@@ -205,15 +267,17 @@ impl TargetBuilder {
 pub struct Target {
     handle: Handle,
     listeners: Vec<TcpListener>,
-    woken: UnixStream,
     stop_timeout: Duration,
+    engine: EngineKind,
+    cores: usize,
+    pins: Vec<usize>,
+    pace: Pace,
 }
 
 /// A target as others hold it while it runs.
 #[derive(Clone, Debug)]
 pub struct Handle {
     shared: Arc<Shared>,
-    waker: Arc<UnixStream>,
 }
 
 impl Target {
@@ -228,12 +292,26 @@ impl Target {
             stop_timeout: Duration::from_secs(10),
             max_connections: 1024,
             max_half_open: 64,
+            engine: EngineChoice::Auto,
+            cores: thread::available_parallelism().map_or(1, usize::from),
+            pins: Vec::new(),
+            spin: None,
         }
     }
 
     /// Where it listens, in the order in which it was told to; with the ports that port 0 became.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.handle.shared.listen
+    }
+
+    /// The event loop that it runs on.
+    pub fn engine(&self) -> EngineKind {
+        self.engine
+    }
+
+    /// Over how many cores connections are spread.
+    pub fn cores(&self) -> usize {
+        self.cores
     }
 
     /// A handle, to stop it or to bring it connections.
@@ -246,73 +324,142 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// [`TargetError::Wait`] if the system fails; [`TargetError::Stuck`] and
+    /// [`TargetError::Core`] and [`TargetError::Pin`] if it cannot run; [`TargetError::Stuck`] and
     /// [`TargetError::Flush`] if it did not end as it should.
     pub fn run(self) -> Result<(), TargetError> {
-        let waited = self.accept_until_woken();
-        let Self { handle, listeners, stop_timeout, .. } = self;
-        handle.shared.stop.raise();
-        drop(listeners);
-        let ended = handle.end_connections(stop_timeout);
+        let Self { handle, listeners, stop_timeout, engine, cores, pins, pace } = self;
+        let shared = &handle.shared;
+        let started = start_cores(shared, listeners, engine, cores, &pins, &pace);
+        let (ended, failed) = match started {
+            Ok(running) => {
+                shared.stop.wait();
+                running.cores.tell_all(|| Post::Stop);
+                let ended = handle.end_connections(stop_timeout);
+                running.cores.tell_all(|| Post::Exit);
+                (ended, running.join())
+            }
+            Err(error) => {
+                shared.stop.raise();
+                (Ok(()), Err(error))
+            }
+        };
         // Whatever went wrong, what was acknowledged is made durable.
         let mut flushed = Ok(());
-        for subsystem in &handle.shared.subsystems {
+        for subsystem in &shared.subsystems {
             let nqn = Box::new(subsystem.nqn().clone());
             let result = subsystem.flush().map_err(|status| TargetError::Flush { nqn, status });
             flushed = flushed.and(result);
         }
-        waited.and(flushed).and(ended)
+        failed.and(flushed).and(ended)
     }
+}
 
-    fn accept_until_woken(&self) -> Result<(), TargetError> {
-        loop {
-            let mut fds: Vec<PollFd<'_>> = std::iter::once(PollFd::new(&self.woken, PollFlags::IN))
-                .chain(self.listeners.iter().map(|l| PollFd::new(l, PollFlags::IN)))
-                .collect();
-            match poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(TargetError::Wait(error.into())),
-            }
-            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-            if self.handle.shared.stop.is_raised() {
-                return Ok(());
-            }
-            if ready[0] {
-                // Nobody writes but to stop; whatever came is taken away.
-                let _ = (&self.woken).read(&mut [0; 16]);
-            }
-            for (listener, _) in self.listeners.iter().zip(&ready[1..]).filter(|(_, ready)| **ready)
-            {
-                self.accept(listener);
-            }
-        }
-    }
+/// Cores that run.
+struct RunningCores {
+    cores: Arc<Cores>,
+    threads: Vec<JoinHandle<Result<(), TargetError>>>,
+}
 
-    /// Takes the connections that wait at a listener.
-    fn accept(&self, listener: &TcpListener) {
-        loop {
-            match listener.accept() {
-                Ok((stream, peer)) => self.handle.start(stream, peer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    // Mostly too many open files: it goes when connections go.
-                    tracing::error!(%error, "cannot accept a connection");
-                    thread::sleep(Duration::from_millis(100));
-                    return;
-                }
-            }
+impl RunningCores {
+    fn join(self) -> Result<(), TargetError> {
+        let mut result = Ok(());
+        for (core, thread) in self.threads.into_iter().enumerate() {
+            let ended = thread.join().unwrap_or_else(|_| {
+                Err(TargetError::Core { core, source: io::Error::other("it panicked") })
+            });
+            result = result.and(ended);
         }
+        result
     }
+}
+
+/// Starts the cores' threads; when this returns, each has its event loop.
+fn start_cores(
+    shared: &Arc<Shared>,
+    listeners: Vec<TcpListener>,
+    engine: EngineKind,
+    count: usize,
+    pins: &[usize],
+    pace: &Pace,
+) -> Result<RunningCores, TargetError> {
+    // The first core accepts for all.
+    let mut listeners = Some(listeners);
+    let (ready, waiting) = mpsc::channel();
+    let mut threads = Vec::with_capacity(count);
+    let mut starts = Vec::with_capacity(count);
+    for index in 0..count {
+        let (start, started) = mpsc::channel::<Arc<Cores>>();
+        let ready = ready.clone();
+        let core = Core {
+            index,
+            shared: Arc::clone(shared),
+            listeners: listeners.take().unwrap_or_default(),
+            pace: pace.clone(),
+            ready: Box::new(move |sender: Sender<Post>| {
+                ready.send((index, sender)).ok()?;
+                started.recv().ok()
+            }),
+        };
+        let cpu = pins.get(index).copied();
+        let stop = RaiseAtEnd(Arc::clone(shared));
+        let thread = thread::Builder::new().name(format!("nvmf-core-{index}")).spawn(move || {
+            // A core that ends before its time takes the target with it.
+            let _stop = stop;
+            if let Some(cpu) = cpu {
+                pin(cpu).map_err(|source| TargetError::Pin { core: index, cpu, source })?;
+            }
+            let failed = |source| TargetError::Core { core: index, source };
+            nvmf_engine::run(engine, core).and_then(|result| result).map_err(failed)
+        });
+        threads.push(thread.map_err(|source| TargetError::Core { core: index, source })?);
+        starts.push(start);
+    }
+    drop(ready);
+    let mut senders: Vec<(usize, Sender<Post>)> = waiting.iter().take(count).collect();
+    senders.sort_by_key(|(index, _)| *index);
+    let cores = Arc::new(Cores::new(senders.into_iter().map(|(_, sender)| sender).collect()));
+    let running = RunningCores { cores: Arc::clone(&cores), threads };
+    if cores.count() < count {
+        // One has failed: the others end without having begun.
+        drop(starts);
+        let source = io::Error::other("it ended early");
+        return Err(running.join().err().unwrap_or(TargetError::Core { core: 0, source }));
+    }
+    for start in starts {
+        // One that has ended since raises the stop.
+        let _ = start.send(Arc::clone(&cores));
+    }
+    Ok(running)
+}
+
+struct RaiseAtEnd(Arc<Shared>);
+
+impl Drop for RaiseAtEnd {
+    fn drop(&mut self) {
+        self.0.stop.raise();
+    }
+}
+
+/// Keeps this thread on one CPU.
+#[cfg(target_os = "linux")]
+fn pin(cpu: usize) -> io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    if cpu >= rustix::thread::CpuSet::MAX_CPU {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    set.set(cpu);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pin(_: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl Handle {
     /// Asks the target to stop; [`Target::run`] returns once it has.
     pub fn shutdown(&self) {
         self.shared.stop.raise();
-        // Full means that it has been woken already.
-        let _ = (&*self.waker).write(&[0]);
     }
 
     /// How many connections there are.
@@ -327,39 +474,17 @@ impl Handle {
     /// [`io::ErrorKind::ConnectionRefused`] if the target stops or has too many connections;
     /// whatever keeps a thread from starting.
     pub fn serve(&self, transport: Box<dyn ControllerTransport>) -> io::Result<()> {
-        let connection = self.admit(None).ok_or(io::ErrorKind::ConnectionRefused)?;
+        if self.shared.stop.is_raised() {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let admitted = self.shared.connections.admit(None);
+        let connection = admitted.ok_or(io::ErrorKind::ConnectionRefused)?;
         let shared = Arc::clone(&self.shared);
         let origin = Origin { peer: "in-process".into(), local: None };
         spawn(move || {
             let deadline = Deadline::after(shared.connect_timeout);
-            serve(&shared, connection, transport, &origin, deadline);
+            blocking::serve(&shared, connection, transport, &origin, deadline);
         })
-    }
-
-    /// Starts a thread for a connection that was accepted.
-    fn start(&self, stream: TcpStream, peer: SocketAddr) {
-        let ending = match stream.try_clone() {
-            Ok(ending) => ending,
-            Err(error) => {
-                tracing::error!(%peer, %error, "connection dropped");
-                return;
-            }
-        };
-        let Some(connection) = self.admit(Some(ending)) else {
-            tracing::warn!(%peer, "connection dropped: there are too many");
-            return;
-        };
-        let shared = Arc::clone(&self.shared);
-        if let Err(error) = spawn(move || serve_tcp(&shared, connection, stream, peer)) {
-            tracing::error!(%peer, %error, "connection dropped: no thread for it");
-        }
-    }
-
-    fn admit(&self, socket: Option<TcpStream>) -> Option<Connection> {
-        if self.shared.stop.is_raised() {
-            return None;
-        }
-        self.shared.connections.admit(socket)
     }
 
     /// Waits for the connections to end by themselves, then ends them.

@@ -10,6 +10,7 @@ use nvme_spec::{HostId, Nqn, Sqe, Status, opcode};
 use nvmf::host::{Association, HostOptions, QueuePair};
 use nvmf::transport::in_process;
 use nvmf::{Deadline, Error, Transfer};
+use nvmf_engine::EngineChoice;
 use nvmf_target::{Handle, Subsystem, Target, TargetBuilder, TargetError};
 
 pub(crate) const NQN: &str = "nqn.2026-01.org.example:disks";
@@ -48,6 +49,11 @@ pub(crate) enum Over {
 
 pub(crate) const BOTH: [Over; 2] = [Over::Tcp, Over::InProcess];
 
+/// The event loop to test: `NVMF_ENGINE` says which, as it does to the command.
+pub(crate) fn engine() -> EngineChoice {
+    std::env::var("NVMF_ENGINE").map_or_else(|_| Default::default(), |name| name.parse().unwrap())
+}
+
 /// A running target.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -61,7 +67,12 @@ impl Running {
     }
 
     pub(crate) fn start_with(builder: TargetBuilder) -> Self {
-        let target = builder.listen("127.0.0.1:0".parse().unwrap()).bind().unwrap();
+        Self::start_on(engine(), builder)
+    }
+
+    pub(crate) fn start_on(engine: EngineChoice, builder: TargetBuilder) -> Self {
+        let builder = builder.engine(engine).listen("127.0.0.1:0".parse().unwrap());
+        let target = builder.bind().unwrap();
         let (address, handle) = (target.local_addrs()[0], target.handle());
         let thread = Some(std::thread::spawn(|| target.run()));
         Self { address, handle, thread }

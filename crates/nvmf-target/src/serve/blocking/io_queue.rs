@@ -7,10 +7,10 @@ use nvmf::Deadline;
 use nvmf::controller::{Command, PendingConnect, QueuePair};
 use nvmf::transport::{DataError, TransportError};
 
-use super::connections::{Connection, Stopper};
-use super::{DATA_TIMEOUT, Next, Origin, Shared, io_queue_cntlid, next, refuse};
+use super::{DATA_TIMEOUT, Next, Origin, Shared, next, refuse};
 use crate::association::IoQueue;
 use crate::io::{Operation, Plan, Transfer, plan};
+use crate::serve::connections::{Connection, Stopper};
 
 /// Serves the I/O queue that this Connect asks for, until it, its association or the target ends.
 pub(super) fn serve(
@@ -19,15 +19,9 @@ pub(super) fn serve(
     pending: PendingConnect,
     origin: &Origin,
 ) -> Result<(), TransportError> {
-    let request = pending.request();
     let stopper = connection.stopper();
     let stop = stopper.clone();
-    let joined = shared.subsystem(request).and_then(|subsystem| {
-        let cntlid = io_queue_cntlid(request, subsystem)?;
-        let association = subsystem.find_controller(cntlid, request)?;
-        association.join(request.command.qid, move || stop.stop())
-    });
-    let membership = match joined {
+    let membership = match shared.join(pending.request(), move || stop.stop()) {
         Ok(membership) => membership,
         Err(refusal) => return refuse(pending, &refusal, origin),
     };

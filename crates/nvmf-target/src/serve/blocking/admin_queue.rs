@@ -9,35 +9,23 @@ use nvmf::Deadline;
 use nvmf::controller::{Command, PendingConnect, QueuePair};
 use nvmf::transport::{DataError, TransportError};
 
-use super::connections::Connection;
 use super::{DATA_TIMEOUT, DRAIN, Next, Origin, Shared, next, refuse};
 use crate::admin::{Controller, Outcome};
-use crate::association::Association;
-use crate::discovery;
 use crate::limits;
+use crate::serve::Ending;
 
 /// Serves the admin queue that this Connect asks for, until it or the target ends.
 pub(super) fn serve(
     shared: &Shared,
-    _connection: &Connection,
     pending: PendingConnect,
     origin: &Origin,
 ) -> Result<(), TransportError> {
-    let request = pending.request();
-    let made = shared.subsystem(request).and_then(|subsystem| subsystem.connect_admin(request));
-    let association = match made {
-        Ok(association) => Ending(association),
+    let made = shared.open_controller(pending.request(), origin, Instant::now());
+    let controller = match made {
+        Ok(controller) => controller,
         Err(refusal) => return refuse(pending, &refusal, origin),
     };
-    let (kato_ms, now) = (request.command.kato_ms, Instant::now());
-    let of_association = Arc::clone(&association.0);
-    let controller = if of_association.subsystem().is_discovery() {
-        let page =
-            discovery::page(&shared.subsystems, &shared.listen, origin.local, shared.flow_control);
-        Controller::discovery(of_association, page.to_bytes(), kato_ms, now)
-    } else {
-        Controller::io(of_association, kato_ms, now)
-    };
+    let association = Ending(Arc::clone(controller.association()));
     let (peer, cntlid) = (&origin.peer, association.0.cntlid());
     let queue = pending.accept(cntlid, Deadline::after(DATA_TIMEOUT))?;
     let subsystem = association.0.subsystem().nqn();
@@ -55,15 +43,6 @@ pub(super) fn serve(
         Err(_) => {}
     }
     end.map(|_| ())
-}
-
-/// Ends the association when the admin queue is gone, even by a panic.
-struct Ending(Arc<Association>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.end();
-    }
 }
 
 /// Why an admin queue ended.

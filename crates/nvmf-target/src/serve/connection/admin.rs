@@ -1,0 +1,200 @@
+//! A connection that is an admin queue, and with it an association's life.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use nvme_spec::{Cqe, Status};
+
+use super::ending::{Life, Why};
+use super::{Connection, Stage};
+use crate::admin::{Controller, Outcome};
+use crate::limits;
+use crate::serve::Ending;
+use crate::serve::core::{Context, Post};
+
+/// The admin queue's controller.
+#[derive(Debug)]
+pub(super) struct Admin {
+    controller: Controller,
+    /// Ends the association with this.
+    association: Ending,
+    /// Commands that wait for an event, by their identifiers.
+    held: Vec<(u16, u16)>,
+    busy: Busy,
+    /// Commands that came while it was busy.
+    stalled: VecDeque<u16>,
+}
+
+/// What has to end before the next command.
+#[derive(Debug)]
+enum Busy {
+    No,
+    /// The I/O queues have to go; then this command is answered. Until the deadline.
+    Resetting {
+        slot: u16,
+        cqe: Cqe,
+        deadline: Option<Instant>,
+    },
+    /// Everything has to become durable.
+    Flushing,
+}
+
+impl Admin {
+    pub(super) fn new(controller: Controller) -> Self {
+        let association = Ending(Arc::clone(controller.association()));
+        Self { controller, association, held: Vec::new(), busy: Busy::No, stalled: VecDeque::new() }
+    }
+
+    pub(super) fn cntlid(&self) -> u16 {
+        self.association.0.cntlid()
+    }
+
+    /// When there is something to look at.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.busy {
+            // A host that waits for this controller is not silent.
+            Busy::Resetting { deadline, .. } => deadline,
+            Busy::Flushing => None,
+            Busy::No => self.controller.deadline(),
+        }
+    }
+
+    /// Whether the I/O queues are gone.
+    pub(super) fn is_alone(&self) -> bool {
+        self.association.0.is_idle()
+    }
+
+    /// Says in the log why it ends.
+    pub(super) fn tell_end(&self, peer: &str, why: Why) {
+        let (host, cntlid) = (self.controller.host(), self.cntlid());
+        match why {
+            Why::Closed => tracing::info!(peer, %host, cntlid, "host disconnected"),
+            Why::Stopped => tracing::info!(peer, %host, cntlid, "target stops"),
+            Why::Expired => {
+                tracing::warn!(peer, %host, cntlid, "host given up: Keep Alive Timeout expired");
+            }
+            Why::Failed => tracing::error!(peer, %host, cntlid, "controller failed"),
+        }
+    }
+}
+
+impl Connection {
+    /// A command on the admin queue, its data (which no command here needs) come and gone.
+    pub(super) fn admin_command(&mut self, cx: &mut Context, slot: u16) {
+        let Stage::Admin(admin) = &mut self.stage else { return };
+        if !matches!(admin.busy, Busy::No) {
+            return admin.stalled.push_back(slot);
+        }
+        let entry = self.entries.get(slot);
+        let (sqe, length) = (entry.sqe, entry.data.length());
+        match admin.controller.execute(&sqe, length, cx.now) {
+            Outcome::Answer(cqe) => self.respond(slot, cqe),
+            Outcome::Data(data) => {
+                self.entries.get(slot).out.push(Bytes::from(data));
+                self.respond_with_data(slot);
+            }
+            Outcome::Hold => admin.held.push((sqe.cid.get(), slot)),
+            Outcome::AbortHeld(cid, cqe) => {
+                let held = admin.held.iter().position(|(held, _)| *held == cid);
+                if let Some(at) = held {
+                    let (_, aborted) = admin.held.swap_remove(at);
+                    self.fail(aborted, Status::ABORT_REQUESTED);
+                }
+                self.respond(slot, cqe);
+            }
+            Outcome::Reset(cqe) => self.reset(cx, slot, cqe),
+            Outcome::Shutdown(cqe) => {
+                self.respond(slot, cqe);
+                self.shutdown(cx);
+            }
+        }
+    }
+
+    /// The answer to CC.EN = 0 says that nothing of the old I/O queues is under way any more.
+    fn reset(&mut self, cx: &mut Context, slot: u16, cqe: Cqe) {
+        let Stage::Admin(admin) = &mut self.stage else { return };
+        let deadline = cx.now.checked_add(limits::READY_TIMEOUT);
+        admin.busy = Busy::Resetting { slot, cqe, deadline };
+        let held = std::mem::take(&mut admin.held);
+        admin.association.0.begin_reset();
+        let (post, id) = (cx.post.clone(), self.id);
+        admin.association.0.when_idle(move || drop(post.post(Post::QueuesGone(id))));
+        for (_, held) in held {
+            self.fail(held, Status::ABORT_REQUESTED);
+        }
+        self.arm(cx, deadline);
+    }
+
+    /// The I/O queues are gone.
+    pub(in crate::serve) fn queues_gone(&mut self, cx: &mut Context) {
+        let Stage::Admin(admin) = &mut self.stage else { return };
+        if let Busy::Resetting { slot, cqe, .. } = admin.busy {
+            admin.busy = Busy::No;
+            self.respond(slot, cqe);
+            self.go_on(cx);
+        }
+    }
+
+    /// Makes everything durable, which may take long.
+    fn shutdown(&mut self, cx: &mut Context) {
+        let Stage::Admin(admin) = &mut self.stage else { return };
+        admin.busy = Busy::Flushing;
+        let subsystem = Arc::clone(admin.association.0.subsystem());
+        let (post, id) = (cx.post.clone(), self.id);
+        self.outside += 1;
+        cx.shared.jobs.run(move || {
+            let durable = subsystem.flush().is_ok();
+            // Without the core there is nobody to tell.
+            let _ = post.post(Post::Flushed(id, durable));
+        });
+        self.arm(cx, None);
+    }
+
+    /// Everything is durable, or cannot be made so.
+    pub(in crate::serve) fn flushed(&mut self, cx: &mut Context, durable: bool) {
+        self.outside = self.outside.saturating_sub(1);
+        let Stage::Admin(admin) = &mut self.stage else { return };
+        admin.busy = Busy::No;
+        if durable {
+            admin.controller.shutdown_complete();
+        } else {
+            // The host must not take its data for safe.
+            admin.controller.fail();
+        }
+        self.go_on(cx);
+    }
+
+    /// Takes the commands that had to wait.
+    fn go_on(&mut self, cx: &mut Context) {
+        while let Stage::Admin(admin) = &mut self.stage
+            && matches!(admin.busy, Busy::No)
+            && let Some(slot) = admin.stalled.pop_front()
+        {
+            self.admin_command(cx, slot);
+        }
+        if let Stage::Admin(admin) = &self.stage {
+            let deadline = admin.deadline();
+            self.arm(cx, deadline);
+        }
+    }
+
+    /// The admin queue's timer has run out.
+    pub(super) fn admin_due(&mut self, cx: &mut Context) {
+        let Stage::Admin(admin) = &mut self.stage else { return };
+        if let Busy::Resetting { slot, .. } = admin.busy {
+            admin.controller.fail();
+            self.fail(slot, Status::INTERNAL_ERROR);
+            self.why = Why::Failed;
+            return self.leave();
+        }
+        if admin.controller.has_expired(cx.now) {
+            self.why = Why::Expired;
+            self.life = Life::Over;
+            return;
+        }
+        let deadline = admin.deadline();
+        self.arm(cx, deadline);
+    }
+}

@@ -1,0 +1,123 @@
+//! A connection before its Connect is accepted.
+
+use nvme_spec::Cqe;
+use nvme_spec::pdu::ADMIN_IN_CAPSULE;
+use nvmf_proto::connect::{ConnectCommand, ConnectRequest, Refusal, judge_command, judge_data};
+use nvmf_proto::tcp::Established;
+
+use super::{Admin, Connection, IoStage, Stage};
+use crate::serve::core::Context;
+
+/// How far the Connect is.
+#[derive(Debug, Default)]
+pub(super) struct Connecting {
+    /// Its fields are right; its data is on the way.
+    command: Option<ConnectCommand>,
+}
+
+impl Connection {
+    /// The first command: a Connect whose data is with the transport, or something else.
+    pub(super) fn connect_command(&mut self, cx: &mut Context, slot: u16) {
+        if let Some(command) = self.judge_connect(cx, slot) {
+            self.stage = Stage::Connecting(Connecting { command: Some(command) });
+            self.request_data(cx, slot, 0);
+        }
+    }
+
+    /// The first command's data is there.
+    pub(super) fn connect_data(&mut self, cx: &mut Context, slot: u16, whole: Option<&[u8]>) {
+        let Stage::Connecting(Connecting { command }) = &self.stage else { return };
+        let command = match command {
+            Some(command) => *command,
+            None => match self.judge_connect(cx, slot) {
+                Some(command) => command,
+                None => return,
+            },
+        };
+        let staged;
+        let data = match whole {
+            Some(whole) => whole,
+            None => {
+                staged = self.entries.get(slot).staging.into_parts().concat();
+                &staged
+            }
+        };
+        match judge_data(command, data, &cx.shared.accept_options().limits) {
+            Ok(request) => self.connect(cx, slot, &request),
+            Err(refusal) => {
+                tracing::warn!(peer = %self.origin.peer, %refusal, "no Connect");
+                self.refuse(slot, &refusal);
+            }
+        }
+    }
+
+    fn judge_connect(&mut self, cx: &Context, slot: u16) -> Option<ConnectCommand> {
+        let entry = self.entries.get(slot);
+        let limits = cx.shared.accept_options().limits;
+        match judge_command(&entry.sqe, entry.data, &limits) {
+            Ok(command) => Some(command),
+            Err(refusal) => {
+                tracing::warn!(peer = %self.origin.peer, %refusal, "no Connect");
+                self.refuse(slot, &refusal);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, slot: u16, refusal: &Refusal) {
+        self.respond(slot, refusal.cqe());
+        self.leave();
+    }
+
+    /// A well-formed Connect: whether there is what it asks for is the target's to say.
+    fn connect(&mut self, cx: &mut Context, slot: u16, request: &ConnectRequest) {
+        self.guard.established();
+        let command = request.command;
+        let opened = if command.qid == 0 {
+            cx.shared.open_controller(request, &self.origin, cx.now).map(|controller| {
+                let admin = Admin::new(controller);
+                (admin.cntlid(), ADMIN_IN_CAPSULE, Stage::Admin(Box::new(admin)))
+            })
+        } else {
+            let stopper = self.guard.stopper();
+            let stop = stopper.clone();
+            cx.shared.join(request, move || stop.stop()).map(|membership| {
+                let stage = IoStage::new(membership, stopper);
+                (stage.cntlid(), cx.shared.accept_options().in_capsule, Stage::Io(stage))
+            })
+        };
+        let (cntlid, in_capsule, stage) = match opened {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                tracing::warn!(
+                    peer = %self.origin.peer,
+                    host = %request.host,
+                    subsystem = %request.subsystem,
+                    qid = command.qid,
+                    %refusal,
+                    "Connect refused"
+                );
+                return self.refuse(slot, &refusal);
+            }
+        };
+        let established = Established {
+            size: command.size,
+            flow_control: cx.shared.flow_control || !command.disable_flow_control,
+            in_capsule,
+        };
+        self.tcp.accept(slot, Cqe::with_dw0(0, cntlid.into()), established);
+        self.stage = stage;
+        let (peer, host, subsystem) = (&self.origin.peer, &request.host, &request.subsystem);
+        match &self.stage {
+            Stage::Admin(admin) => {
+                tracing::info!(%peer, %host, %subsystem, cntlid, "host connected");
+                let deadline = admin.deadline();
+                self.arm(cx, deadline);
+            }
+            _ => {
+                tracing::debug!(%peer, cntlid, qid = command.qid, "I/O queue connected");
+                self.arm(cx, None);
+            }
+        }
+    }
+}

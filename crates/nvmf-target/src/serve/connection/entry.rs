@@ -1,0 +1,303 @@
+//! What a connection keeps of each command.
+
+use bytes::{Bytes, BytesMut};
+use nvme_spec::Sqe;
+use nvmf_engine::{Message, Pool};
+use nvmf_proto::capsule::DataLocation;
+use nvmf_proto::pdu::PayloadSource;
+
+/// A command from its capsule until its answer is encoded.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) sqe: Sqe,
+    pub(super) data: DataLocation,
+    /// Where data from the host is gathered.
+    pub(super) staging: Staging,
+    /// Data for the host, in order.
+    pub(super) out: Outgoing,
+    /// Memory that it is accounted for, in bytes.
+    pub(super) held: usize,
+}
+
+/// Data for the host: mostly one piece.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    first: Bytes,
+    more: Vec<Bytes>,
+}
+
+/// The commands of a connection by slot.
+#[derive(Debug, Default)]
+pub(super) struct Entries(Vec<Entry>);
+
+impl Entry {
+    pub(super) fn new(sqe: Sqe, data: DataLocation) -> Self {
+        let (staging, out) = (Staging::default(), Outgoing::default());
+        Self { sqe, data, staging, out, held: 0 }
+    }
+
+    /// Moves `length` bytes at `offset` of the data for the host into a message.
+    pub(super) fn send(&mut self, offset: usize, length: usize, message: &mut Message) {
+        if offset == 0 && length == self.out.first.len() {
+            return message.push_shared(std::mem::take(&mut self.out.first));
+        }
+        self.out.for_range(offset, length, |piece, range| message.push_shared(piece.slice(range)));
+    }
+}
+
+impl Outgoing {
+    pub(super) fn push(&mut self, piece: Bytes) {
+        if self.first.is_empty() {
+            self.first = piece;
+        } else {
+            self.more.push(piece);
+        }
+    }
+
+    fn for_range<'a>(
+        &'a self,
+        mut offset: usize,
+        mut length: usize,
+        mut each: impl FnMut(&'a Bytes, std::ops::Range<usize>),
+    ) {
+        for piece in std::iter::once(&self.first).chain(&self.more) {
+            if offset >= piece.len() {
+                offset -= piece.len();
+                continue;
+            }
+            let n = (piece.len() - offset).min(length);
+            if n > 0 {
+                each(piece, offset..offset + n);
+            }
+            length -= n;
+            offset = 0;
+        }
+    }
+}
+
+impl Entries {
+    pub(super) fn insert(&mut self, slot: u16, entry: Entry) {
+        self.reach(slot);
+        self.0[usize::from(slot)] = entry;
+    }
+
+    /// The command in a slot that the protocol's state machine named.
+    pub(super) fn get(&mut self, slot: u16) -> &mut Entry {
+        self.reach(slot);
+        &mut self.0[usize::from(slot)]
+    }
+
+    /// Forgets a command; returns the memory that it was accounted for.
+    pub(super) fn remove(&mut self, pool: &mut Pool, slot: u16) -> usize {
+        let entry = self.get(slot);
+        entry.staging.discard(pool);
+        entry.out = Outgoing::default();
+        std::mem::take(&mut entry.held)
+    }
+
+    fn reach(&mut self, slot: u16) {
+        while self.0.len() <= usize::from(slot) {
+            self.0.push(Entry::new(Sqe::new(0), DataLocation::None));
+        }
+    }
+}
+
+impl PayloadSource for Entries {
+    fn for_each<'a>(&'a self, tag: u16, offset: u32, length: u32, each: &mut dyn FnMut(&'a [u8])) {
+        if let Some(entry) = self.0.get(usize::from(tag)) {
+            let (offset, length) = (offset as usize, length as usize);
+            entry.out.for_range(offset, length, |piece, range| each(&piece[range]));
+        }
+    }
+}
+
+/// Buffers for data from the host, cut where the namespace's own chunks are cut.
+#[derive(Debug, Default)]
+pub(super) struct Staging {
+    /// In order; each begins where the last ends. An empty one is with the engine.
+    parts: Vec<Part>,
+    length: usize,
+    /// Where the data begins in the chunk that it goes to.
+    phase: usize,
+}
+
+#[derive(Debug)]
+struct Part {
+    start: usize,
+    length: usize,
+    buffer: BytesMut,
+}
+
+impl Staging {
+    /// There will be `length` bytes that belong at byte `at` of the namespace. Takes no memory yet.
+    pub(super) fn plan(&mut self, at: u64, length: usize) {
+        // The remainder is below the chunk's length.
+        self.phase = (at % Pool::LARGE as u64) as usize;
+        self.length = length;
+    }
+
+    /// Copies bytes to `offset`.
+    pub(super) fn put(&mut self, pool: &mut Pool, offset: usize, mut bytes: &[u8]) {
+        self.allocate(pool);
+        let mut at = offset;
+        for part in &mut self.parts {
+            let end = part.start + part.length;
+            if at >= end || part.buffer.is_empty() || bytes.is_empty() {
+                continue;
+            }
+            let n = (end - at).min(bytes.len());
+            let place = at - part.start;
+            part.buffer[place..place + n].copy_from_slice(&bytes[..n]);
+            bytes = &bytes[n..];
+            at += n;
+        }
+    }
+
+    fn allocate(&mut self, pool: &mut Pool) {
+        if !self.parts.is_empty() {
+            return;
+        }
+        let mut start = 0;
+        while start < self.length {
+            let to_border = Pool::LARGE - (self.phase + start) % Pool::LARGE;
+            let length = to_border.min(self.length - start);
+            self.parts.push(Part { start, length, buffer: pool.take(length) });
+            start += length;
+        }
+    }
+
+    /// Lends out the buffers of a range that is still to be received.
+    pub(super) fn take(&mut self, offset: usize, length: usize) -> Vec<BytesMut> {
+        let end = offset + length;
+        self.cut(offset);
+        self.cut(end);
+        self.parts
+            .iter_mut()
+            .filter(|part| (offset..end).contains(&part.start))
+            .map(|part| std::mem::take(&mut part.buffer))
+            .collect()
+    }
+
+    /// Cuts the part around `at` in two.
+    fn cut(&mut self, at: usize) {
+        let inside = |part: &Part| part.start < at && at < part.start + part.length;
+        let Some(i) = self.parts.iter().position(inside) else { return };
+        let part = &mut self.parts[i];
+        let place = at - part.start;
+        if part.buffer.is_empty() {
+            return;
+        }
+        let buffer = part.buffer.split_off(place);
+        let length = std::mem::replace(&mut part.length, place) - place;
+        self.parts.insert(i + 1, Part { start: at, length, buffer });
+    }
+
+    /// Takes lent buffers back.
+    pub(super) fn restore(&mut self, buffers: Vec<BytesMut>) {
+        let gaps = self.parts.iter_mut().filter(|part| part.buffer.is_empty());
+        for (part, buffer) in gaps.zip(buffers) {
+            part.buffer = buffer;
+        }
+    }
+
+    /// Takes the buffers out: each but the first begins at the border of a chunk.
+    pub(super) fn into_parts(&mut self) -> Vec<BytesMut> {
+        let mut whole: Vec<BytesMut> = Vec::with_capacity(self.parts.len());
+        for part in self.parts.drain(..) {
+            let at_border = (self.phase + part.start).is_multiple_of(Pool::LARGE);
+            match whole.last_mut() {
+                // Cut off one buffer: joining moves nothing.
+                Some(last) if !at_border => last.unsplit(part.buffer),
+                _ => whole.push(part.buffer),
+            }
+        }
+        whole
+    }
+
+    fn discard(&mut self, pool: &mut Pool) {
+        if !self.parts.is_empty() {
+            self.into_parts().into_iter().for_each(|part| pool.give(part));
+        }
+        self.length = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(length: usize) -> Vec<u8> {
+        (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect()
+    }
+
+    #[test]
+    fn data_lies_in_the_chunks_that_it_goes_to() {
+        let mut pool = Pool::default();
+        for (at, length) in [(0, 1), (0, 200_000), (61_440, 4096), (61_440, 8192), (4096, 131_072)]
+        {
+            let mut staging = Staging::default();
+            staging.plan(at, length);
+            let data = bytes(length);
+            for (i, piece) in data.chunks(5000).enumerate() {
+                staging.put(&mut pool, i * 5000, piece);
+            }
+            let parts = staging.into_parts();
+            let mut place = usize::try_from(at).unwrap();
+            for (i, part) in parts.iter().enumerate() {
+                assert!(i == 0 || place % Pool::LARGE == 0, "{at} {length} {place}");
+                place += part.len();
+            }
+            assert_eq!(parts.concat(), data);
+        }
+    }
+
+    #[test]
+    fn any_range_can_be_lent_and_comes_back_to_its_place() {
+        let mut pool = Pool::default();
+        let length = 200_000;
+        let data = bytes(length);
+        for (from, to) in [(0, 10), (10, 70_000), (65_536, 131_072), (100, 200_000), (0, 200_000)] {
+            let mut staging = Staging::default();
+            staging.plan(8192, length);
+            staging.put(&mut pool, 0, &data[..from]);
+            let mut lent = staging.take(from, to - from);
+            assert!(!lent.is_empty() || from == 0);
+            if lent.is_empty() {
+                staging.put(&mut pool, from, &data[from..to]);
+            }
+            let mut at = from;
+            for part in &mut lent {
+                let n = part.len();
+                part.copy_from_slice(&data[at..at + n]);
+                at += n;
+            }
+            staging.restore(lent);
+            staging.put(&mut pool, to, &data[to..]);
+            let parts = staging.into_parts();
+            assert_eq!(
+                parts.iter().map(|part| part.len()).collect::<Vec<_>>(),
+                [57_344, 65_536, 65_536, 11_584]
+            );
+            assert_eq!(parts.concat(), data);
+        }
+    }
+
+    #[test]
+    fn any_range_of_what_goes_out_is_found() {
+        let data = bytes(1000);
+        let mut entry = Entry::new(Sqe::new(2), DataLocation::Transport { length: 1000 });
+        for piece in data.chunks(300) {
+            entry.out.push(Bytes::copy_from_slice(piece));
+        }
+        let entries = Entries(vec![entry]);
+        for (offset, length) in [(0, 1000), (0, 300), (299, 2), (300, 300), (999, 1), (150, 600)] {
+            let mut found = Vec::new();
+            entries.for_each(0, offset, length, &mut |piece| found.extend_from_slice(piece));
+            assert_eq!(found, data[offset as usize..(offset + length) as usize]);
+        }
+        let mut entries = entries;
+        let mut message = Message::new();
+        entries.get(0).send(0, 300, &mut message);
+        assert_eq!(message.to_vec(), data[..300]);
+    }
+}

@@ -1,0 +1,149 @@
+//! A connection that is an I/O queue.
+
+use nvme_spec::Status;
+use nvmf_engine::Engine;
+
+use super::storage::{self, Done, Place};
+use super::{Connection, Stage};
+use crate::association::IoQueue;
+use crate::io::{Plan, Transfer, plan};
+use crate::serve::connections::Stopper;
+use crate::serve::core::Context;
+
+/// An I/O queue of a controller.
+#[derive(Debug)]
+pub(super) struct IoStage {
+    membership: IoQueue,
+    stopper: Stopper,
+}
+
+impl IoStage {
+    pub(super) fn new(membership: IoQueue, stopper: Stopper) -> Self {
+        Self { membership, stopper }
+    }
+
+    pub(super) fn qid(&self) -> u16 {
+        self.membership.qid()
+    }
+
+    pub(super) fn cntlid(&self) -> u16 {
+        self.membership.association().cntlid()
+    }
+
+    /// Whether the association has ended it.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopper.is_stopped()
+    }
+
+    /// A command came.
+    pub(super) fn count(&self) {
+        self.membership.counters().command();
+    }
+}
+
+impl Connection {
+    /// A command without data, or whose data is with the host.
+    pub(super) fn io_command<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, slot: u16) {
+        let Stage::Io(stage) = &self.stage else { return };
+        let entry = self.entries.get(slot);
+        let length = entry.data.length();
+        let planned = plan(stage.membership.association(), &entry.sqe, length);
+        // What is wrong is said before any data is moved.
+        let from_host = match &planned {
+            Ok(Plan::Execute(operation)) => match operation.transfer() {
+                Transfer::FromHost(_) => Some(storage::place(operation)),
+                Transfer::ToHost(_) | Transfer::None => None,
+            },
+            Ok(Plan::Disconnect) | Err(_) => return self.io_execute(cx, engine, slot, None),
+        };
+        if length > 0 && !self.has_room(length as usize) {
+            return self.waiting.push_back(slot);
+        }
+        match from_host {
+            Some(at) => self.request_data(cx, slot, at),
+            None => {
+                self.hold(slot, length as usize);
+                self.io_execute(cx, engine, slot, None);
+            }
+        }
+    }
+
+    /// A command whose data, if it needs any, is there: `whole`, or in its staging.
+    pub(super) fn io_execute<E: Engine>(
+        &mut self,
+        cx: &mut Context,
+        engine: &mut E,
+        slot: u16,
+        whole: Option<&[u8]>,
+    ) {
+        let Stage::Io(stage) = &self.stage else { return };
+        let entry = self.entries.get(slot);
+        let planned = plan(stage.membership.association(), &entry.sqe, entry.data.length());
+        let done = match planned {
+            Ok(Plan::Execute(operation)) => {
+                let place = Place { conn: self.id, slot };
+                storage::execute(&operation, &stage.membership, entry, whole, place, cx, engine)
+            }
+            Ok(Plan::Disconnect) => {
+                self.fail(slot, Status::SUCCESS);
+                return self.leave();
+            }
+            Err(status) => Done::Failed(status),
+        };
+        self.io_done(slot, done);
+    }
+
+    /// Answers a command as it went.
+    fn io_done(&mut self, slot: u16, done: Done) {
+        match done {
+            Done::Succeeded => self.fail(slot, Status::SUCCESS),
+            Done::Read => self.respond_with_data(slot),
+            Done::Outside => self.outside += 1,
+            Done::Failed(status) => {
+                let Stage::Io(stage) = &self.stage else { return };
+                let (association, qid) = (stage.membership.association(), stage.qid());
+                let status = association.failed(qid, &self.entries.get(slot).sqe, status);
+                self.fail(slot, status);
+            }
+        }
+    }
+
+    /// A job or the ring is done with a command.
+    fn came_back(&mut self, slot: u16, done: Done) {
+        self.outside = self.outside.saturating_sub(1);
+        self.io_done(slot, done);
+    }
+
+    /// A job is done with a command.
+    pub(in crate::serve) fn job_done(&mut self, slot: u16, result: Result<Vec<u8>, Status>) {
+        let done = storage::job_done(result, self.entries.get(slot));
+        self.came_back(slot, done);
+    }
+
+    /// A job panicked: what it did is unknown, and the queue goes with it.
+    pub(in crate::serve) fn job_panicked(&mut self) {
+        self.outside = self.outside.saturating_sub(1);
+        self.life = super::Life::Over;
+    }
+
+    /// A read or write of a file is done.
+    pub(in crate::serve) fn file_done(
+        &mut self,
+        cx: &mut Context,
+        slot: u16,
+        op: nvmf_engine::FileOp,
+        result: std::io::Result<()>,
+    ) {
+        let Stage::Io(stage) = &self.stage else { return };
+        let entry = self.entries.get(slot);
+        let planned = plan(stage.membership.association(), &entry.sqe, entry.data.length());
+        let done = match planned {
+            Ok(Plan::Execute(operation)) => {
+                storage::file_done(&operation, &stage.membership, entry, op, result, cx)
+            }
+            Ok(Plan::Disconnect) => Done::Failed(Status::INTERNAL_ERROR),
+            Err(status) => Done::Failed(status),
+        };
+        self.came_back(slot, done);
+    }
+}

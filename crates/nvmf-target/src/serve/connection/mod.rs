@@ -1,0 +1,387 @@
+//! One TCP connection on a core: the protocol's state machine, driven by the engine.
+//!
+//! What comes is decoded where it lies; commands are begun as they come. What a command does
+//! depends on the stage: [`connecting`], [`admin`], [`io`]. Answers leave together, in one message
+//! at a time: what becomes ready while one is in flight is for the next.
+
+mod admin;
+mod connecting;
+mod ending;
+mod entry;
+mod io;
+mod storage;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use nvme_spec::{Cqe, Status};
+use nvmf::wire_log;
+use nvmf_engine::{ConnId, Engine, Message};
+use nvmf_proto::capsule::DataLocation;
+use nvmf_proto::pdu::{Batch, Piece};
+use nvmf_proto::tcp::{self, ControllerEvent, Payload, ReceivedCommand};
+
+use super::Origin;
+use super::connections;
+use super::core::Context;
+use super::timers::Timer;
+use admin::Admin;
+use connecting::Connecting;
+use ending::{Life, Why};
+use entry::{Entries, Entry};
+use io::IoStage;
+
+pub(super) use storage::{FileTable, JobDone};
+
+/// Answers are gathered up to this many bytes; more is for the next message.
+const GATHER: usize = 512 << 10;
+/// From so many bytes on that are still to come, data is received straight into its place.
+const STRAIGHT: usize = 8 << 10;
+/// Data of commands that a connection holds, in bytes: received and not yet stored, or read and
+/// not yet sent. Commands beyond it wait; one is always let through.
+const HELD: usize = 4 << 20;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    id: ConnId,
+    /// What it is to the target's books; gone, it is off them.
+    guard: connections::Connection,
+    origin: Origin,
+    tcp: tcp::Controller,
+    entries: Entries,
+    stage: Stage,
+    life: Life,
+    /// For the log, when it ends.
+    why: Why,
+    timer: Timer,
+    batch: Batch,
+    /// A message that was sent, for the next one to use its memory.
+    spare: Message,
+    /// The command whose data the engine is receiving straight into its place.
+    filling: Option<u16>,
+    /// Commands that wait for others to let go of memory.
+    waiting: VecDeque<u16>,
+    /// Bytes held by commands, and of those the ones in the message in flight.
+    held: usize,
+    flying: usize,
+    /// Commands that a job or the ring is busy with.
+    outside: usize,
+    /// Commands whose data is still to come.
+    owed: usize,
+    owed_since: Instant,
+    sending_since: Option<Instant>,
+    heard: Instant,
+}
+
+/// How far a connection is.
+#[derive(Debug)]
+enum Stage {
+    Connecting(Connecting),
+    Admin(Box<Admin>),
+    Io(IoStage),
+}
+
+/// Data that came whole within what was just received: where it lies in there.
+type Arrived = Option<(u16, Range<usize>)>;
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub(super) fn new(
+        id: ConnId,
+        guard: connections::Connection,
+        origin: Origin,
+        cx: &mut Context,
+    ) -> Self {
+        let mut new = Self {
+            id,
+            guard,
+            origin,
+            tcp: tcp::Controller::new(cx.shared.tcp),
+            entries: Entries::default(),
+            stage: Stage::Connecting(Connecting::default()),
+            life: Life::Serving,
+            why: Why::Closed,
+            timer: Timer::default(),
+            batch: Batch::new(),
+            spare: Message::new(),
+            filling: None,
+            waiting: VecDeque::new(),
+            held: 0,
+            flying: 0,
+            outside: 0,
+            owed: 0,
+            owed_since: cx.now,
+            sending_since: None,
+            heard: cx.now,
+        };
+        new.arm(cx, cx.now.checked_add(cx.shared.connect_timeout));
+        new
+    }
+
+    /// Takes what came.
+    pub(super) fn received<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, bytes: &[u8]) {
+        self.heard = cx.now;
+        let (mut at, mut arrived) = (0, None);
+        while self.life == Life::Serving {
+            let (n, event) = match self.tcp.handle_bytes(&bytes[at..]) {
+                Ok(taken) => taken,
+                Err(violation) => {
+                    self.violated(&violation);
+                    break;
+                }
+            };
+            at += n;
+            match event {
+                None => break,
+                Some(ControllerEvent::Payload(payload)) if at < bytes.len() => {
+                    at += self.place(cx, payload, bytes, at, &mut arrived);
+                }
+                Some(ControllerEvent::Payload(payload)) => {
+                    self.receive_straight(engine, payload);
+                    break;
+                }
+                Some(ControllerEvent::Command(command)) => self.command(cx, engine, command),
+                Some(ControllerEvent::Data { slot, violation }) => {
+                    let whole = arrived.take().filter(|(of, _)| *of == slot);
+                    let whole = whole.map(|(_, range)| &bytes[range]);
+                    if let Some(violation) = &violation {
+                        tracing::warn!(peer = %self.origin.peer, %violation, "damaged data");
+                    }
+                    self.data(cx, engine, slot, whole, violation.is_some());
+                }
+                Some(ControllerEvent::Rejected { sqe, violation }) => {
+                    tracing::debug!(?sqe, %violation, "command rejected");
+                }
+                Some(ControllerEvent::Terminated(terminated)) => {
+                    tracing::warn!(peer = %self.origin.peer, %terminated, "connection failed");
+                    self.life = Life::Over;
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some((slot, range)) = arrived {
+            self.entries.get(slot).staging.put(&mut cx.pool, 0, &bytes[range]);
+        }
+    }
+
+    /// Takes data that was received straight into its place.
+    pub(super) fn filled<E: Engine>(
+        &mut self,
+        cx: &mut Context,
+        engine: &mut E,
+        parts: Vec<BytesMut>,
+    ) {
+        let Some(slot) = self.filling.take() else { return };
+        for part in &parts {
+            self.tcp.handle_payload(part);
+        }
+        self.entries.get(slot).staging.restore(parts);
+        self.received(cx, engine, &[]);
+    }
+
+    /// Puts payload where it belongs; returns how much of it is there.
+    fn place(
+        &mut self,
+        cx: &mut Context,
+        payload: Payload,
+        bytes: &[u8],
+        at: usize,
+        arrived: &mut Arrived,
+    ) -> usize {
+        let n = (bytes.len() - at).min(payload.length as usize);
+        let piece = &bytes[at..at + n];
+        self.tcp.handle_payload(piece);
+        if let Some(slot) = payload.tag {
+            let entry = self.entries.get(slot);
+            if payload.offset == 0 && n == entry.data.length() as usize {
+                *arrived = Some((slot, at..at + n));
+            } else {
+                entry.staging.put(&mut cx.pool, payload.offset as usize, piece);
+            }
+        }
+        n
+    }
+
+    /// Lets the engine receive the rest of a PDU's data into its place, if that is worth it.
+    fn receive_straight<E: Engine>(&mut self, engine: &mut E, payload: Payload) {
+        let (offset, length) = (payload.offset as usize, payload.length as usize);
+        if let Some(slot) = payload.tag.filter(|_| length >= STRAIGHT) {
+            let parts = self.entries.get(slot).staging.take(offset, length);
+            if !parts.is_empty() {
+                self.filling = Some(slot);
+                engine.fill(self.id, parts);
+            }
+        }
+    }
+
+    /// Takes a command; one with data in its capsule begins when that has come.
+    fn command<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, command: ReceivedCommand) {
+        let ReceivedCommand { slot, sqe, data } = command;
+        self.entries.insert(slot, Entry::new(sqe, data));
+        wire_log::command(self.qid(), &sqe);
+        if let Stage::Io(stage) = &self.stage {
+            stage.count();
+        }
+        if let DataLocation::InCapsule { length } = data {
+            self.owe(cx);
+            self.entries.get(slot).staging.plan(0, length as usize);
+            self.hold(slot, length as usize);
+        } else {
+            self.begin(cx, engine, slot);
+        }
+    }
+
+    /// Begins a command whose data is not needed yet, or not there.
+    fn begin<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, slot: u16) {
+        match &self.stage {
+            Stage::Connecting(_) => self.connect_command(cx, slot),
+            Stage::Admin(_) => self.admin_command(cx, slot),
+            Stage::Io(_) => self.io_command(cx, engine, slot),
+        }
+    }
+
+    /// All data of a command has come: `whole` if it lies in what was just received, else in its
+    /// staging.
+    fn data<E: Engine>(
+        &mut self,
+        cx: &mut Context,
+        engine: &mut E,
+        slot: u16,
+        whole: Option<&[u8]>,
+        damaged: bool,
+    ) {
+        self.owed = self.owed.saturating_sub(1);
+        self.owed_since = cx.now;
+        if damaged {
+            return self.fail(slot, Status::TRANSIENT_TRANSPORT_ERROR);
+        }
+        match &self.stage {
+            Stage::Connecting(_) => self.connect_data(cx, slot, whole),
+            Stage::Admin(_) => self.admin_command(cx, slot),
+            Stage::Io(_) => self.io_execute(cx, engine, slot, whole),
+        }
+    }
+
+    /// Asks for all of a command's data, to lie in the grid that `at`, its place in the namespace,
+    /// gives.
+    fn request_data(&mut self, cx: &Context, slot: u16, at: u64) {
+        let entry = self.entries.get(slot);
+        let length = entry.data.length();
+        entry.staging.plan(at, length as usize);
+        self.hold(slot, length as usize);
+        match self.tcp.request_data(slot, length) {
+            Ok(()) => self.owe(cx),
+            // The command has other data than its fields say.
+            Err(error) => {
+                tracing::warn!(peer = %self.origin.peer, %error, "data not received");
+                self.fail(slot, Status::DATA_TRANSFER_ERROR);
+            }
+        }
+    }
+
+    /// A command's data is on its way.
+    fn owe(&mut self, cx: &Context) {
+        if self.owed == 0 {
+            self.owed_since = cx.now;
+        }
+        self.owed += 1;
+    }
+
+    /// Notes memory that a command takes.
+    fn hold(&mut self, slot: u16, bytes: usize) {
+        self.entries.get(slot).held += bytes;
+        self.held += bytes;
+    }
+
+    /// Whether a command that takes so much memory may begin.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.held == 0 || self.held + bytes <= HELD
+    }
+
+    fn qid(&self) -> u16 {
+        match &self.stage {
+            Stage::Connecting(_) | Stage::Admin(_) => 0,
+            Stage::Io(stage) => stage.qid(),
+        }
+    }
+
+    /// Answers a command.
+    fn respond(&mut self, slot: u16, cqe: Cqe) {
+        let cid = self.entries.get(slot).sqe.cid.get();
+        wire_log::response(self.qid(), cid, &cqe);
+        self.tcp.respond(slot, cqe);
+    }
+
+    /// Answers a command with this status and nothing else.
+    fn fail(&mut self, slot: u16, status: Status) {
+        self.respond(slot, Cqe::new(0, status));
+    }
+
+    /// Sends a command's data, all of it, and answers it with success.
+    fn respond_with_data(&mut self, slot: u16) {
+        let length = self.entries.get(slot).data.length();
+        if let Err(error) = self.tcp.send_data(slot, length, true) {
+            tracing::warn!(peer = %self.origin.peer, %error, "data not sent");
+            self.fail(slot, Status::INTERNAL_ERROR);
+        }
+    }
+
+    /// Sends what is ready, unless a message is in flight.
+    pub(super) fn transmit<E: Engine>(&mut self, cx: &mut Context, engine: &mut E) {
+        if self.sending_since.is_some() {
+            return;
+        }
+        if !self.tcp.wants_transmit() {
+            return self.all_sent(cx);
+        }
+        self.tcp.poll_transmit(&self.entries, &mut self.batch, GATHER);
+        let mut message = std::mem::take(&mut self.spare);
+        let entries = &mut self.entries;
+        self.batch.drain(|piece| match piece {
+            Piece::Bytes(bytes) => message.push(bytes),
+            Piece::Payload { tag, offset, length } => {
+                entries.get(tag).send(offset as usize, length as usize, &mut message);
+            }
+        });
+        for slot in self.batch.take_finished() {
+            self.flying += self.entries.remove(&mut cx.pool, slot);
+            self.tcp.release(slot);
+        }
+        self.sending_since = Some(cx.now);
+        if engine.send(self.id, message).is_err() {
+            self.life = Life::Over;
+        }
+    }
+
+    /// A message is sent.
+    pub(super) fn sent<E: Engine>(
+        &mut self,
+        cx: &mut Context,
+        engine: &mut E,
+        mut message: Message,
+    ) {
+        message.clear(|bytes| cx.pool.recycle(bytes));
+        self.spare = message;
+        self.sending_since = None;
+        self.held -= std::mem::take(&mut self.flying).min(self.held);
+        while let Some(slot) = self.waiting.front().copied()
+            && let length = self.entries.get(slot).data.length() as usize
+            && self.has_room(length)
+        {
+            self.waiting.pop_front();
+            self.begin(cx, engine, slot);
+        }
+    }
+
+    /// Forgets its timer.
+    pub(super) fn disarm(&mut self, cx: &mut Context) {
+        self.arm(cx, None);
+    }
+
+    fn arm(&mut self, cx: &mut Context, at: Option<Instant>) {
+        cx.timers.set(self.id, &mut self.timer, at);
+    }
+}
