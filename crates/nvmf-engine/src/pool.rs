@@ -35,7 +35,8 @@ impl Pool {
             (&mut self.large, Self::LARGE)
         };
         let mut buffer = kept.pop().unwrap_or_else(|| aligned(size, Self::ALIGNMENT));
-        buffer.truncate(length);
+        // It is as long as it was used last; what is added is all that has to be cleared.
+        buffer.resize(length, 0);
         buffer
     }
 
@@ -53,14 +54,16 @@ impl Pool {
 
     /// Takes a buffer back; one that did not come from a pool is dropped.
     pub fn give(&mut self, mut buffer: BytesMut) {
-        // The capacity tells what it was; a part that was split off has less.
+        // The capacity tells what it was; a part that was split off has less. One that was frozen
+        // meanwhile has what was cut off behind it again.
+        let with_tail = |size: usize| size..=size + Self::ALIGNMENT;
         let (kept, size) = match buffer.capacity() {
-            Self::LARGE => (&mut self.large, Self::LARGE),
-            Self::SMALL => (&mut self.small, Self::SMALL),
+            n if with_tail(Self::LARGE).contains(&n) => (&mut self.large, Self::LARGE),
+            n if with_tail(Self::SMALL).contains(&n) => (&mut self.small, Self::SMALL),
             _ => return,
         };
         if kept.len() < Self::KEPT && buffer.as_ptr().align_offset(Self::ALIGNMENT) == 0 {
-            buffer.resize(size, 0);
+            drop(buffer.split_off(size));
             kept.push(buffer);
         }
     }
@@ -95,10 +98,18 @@ mod tests {
             let address = buffer.as_ptr();
             assert_eq!(address.align_offset(4096), 0);
             pool.recycle(buffer.freeze());
+            assert_eq!(pool.small.len() + pool.large.len(), 1, "{length}");
             let again = pool.take(length);
             assert_eq!((again.as_ptr(), again.len()), (address, length), "{length}");
             drop(again);
         }
+        for length in [1, 4096, 70, 65536, 5000] {
+            let buffer = pool.take(length);
+            assert_eq!(buffer.len(), length);
+            pool.give(buffer);
+        }
+        assert_eq!((pool.small.len(), pool.large.len()), (1, 1));
+        pool = Pool::default();
         let mut buffer = pool.take(65536);
         let tail = buffer.split_off(1000);
         buffer.unsplit(tail);
