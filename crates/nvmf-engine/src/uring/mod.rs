@@ -45,6 +45,8 @@ mod listener;
 mod operation;
 mod outgoing;
 mod ring;
+#[cfg(test)]
+mod tests;
 mod trial;
 
 /// Headers of operations are kept for the next ones, so many of each kind.
