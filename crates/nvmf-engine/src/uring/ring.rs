@@ -138,6 +138,16 @@ impl Ring {
         }
     }
 
+    /// Pins buffers for operations on them; their places are the numbers that these take.
+    ///
+    /// # Safety
+    ///
+    /// The memory stays as long as the ring.
+    pub(super) unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
+        // SAFETY: as the caller promises.
+        unsafe { self.ring.submitter().register_buffers(buffers) }
+    }
+
     /// How many operations are begun and not over.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
