@@ -109,6 +109,16 @@ pub trait Engine: Sized {
     /// middle of a read is [`io::ErrorKind::UnexpectedEof`].
     fn submit(&mut self, file: FileId, op: FileOp, token: u64);
 
+    /// A buffer of `length` bytes, with any contents, that the system knows already: reading and
+    /// writing files by direct I/O costs less with it, if it is all there is in an operation.
+    ///
+    /// There are few, and none at all in many engines; any other buffer serves as well. One that is
+    /// dropped, whole or in parts, is there for the next who asks.
+    fn direct_buffer(&mut self, length: usize) -> Option<BytesMut> {
+        let _ = length;
+        None
+    }
+
     /// Wakes this engine from any thread: [`Handler::woken`].
     fn waker(&self) -> Waker;
 

@@ -3,6 +3,8 @@
 //! These tests count and limit the descriptors of the whole process, so they are in one of their
 //! own, and one after the other.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;

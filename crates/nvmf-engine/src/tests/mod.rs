@@ -194,7 +194,7 @@ impl<K: Kind> Rig<K> {
 
     /// Turns for some time, in which what should not happen would.
     pub(crate) fn linger(&mut self) {
-        let end = Instant::now() + Duration::from_millis(50);
+        let end = Instant::now() + Duration::from_millis(20);
         while Instant::now() < end {
             self.turn(Wait::Until(Some(end)));
         }

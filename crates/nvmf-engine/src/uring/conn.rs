@@ -21,8 +21,11 @@ use crate::slots::Key;
 /// After a receive into buffers to fill, a connection receives one by one for so many receives:
 /// where it has large payload now and then, stopping a multishot receive each time would cost more
 /// than that saves.
-const RECEIVES: u32 = 8;
+pub(super) const RECEIVES: u32 = 8;
 
+// Sockets are not registered with the ring: that saves 35 ns of each operation, of 2600 that one
+// takes over the loopback interface, and costs a system call more for each connection that comes
+// and goes, and a table whose size has to be known before.
 #[derive(Debug)]
 pub(super) struct Conn {
     socket: TcpStream,

@@ -44,7 +44,10 @@ mod incoming;
 mod listener;
 mod operation;
 mod outgoing;
+mod registered;
 mod ring;
+#[cfg(test)]
+mod tests;
 mod trial;
 
 /// Headers of operations are kept for the next ones, so many of each kind.
@@ -208,6 +211,10 @@ impl Engine for Uring {
 
     fn submit(&mut self, file: FileId, op: FileOp, token: u64) {
         self.files.submit(&mut self.ring, file, op, token);
+    }
+
+    fn direct_buffer(&mut self, length: usize) -> Option<BytesMut> {
+        self.files.lend(&self.ring, length)
     }
 
     fn waker(&self) -> Waker {

@@ -32,6 +32,9 @@ pub(super) struct Ring {
     backlog: VecDeque<squeue::Entry>,
     /// Operations begun whose last completion was not taken yet.
     in_flight: usize,
+    /// System calls made to submit or to wait.
+    #[cfg(test)]
+    pub(super) enters: usize,
     /// The kernel takes entries from one thread only.
     thread: PhantomData<*const ()>,
 }
@@ -105,6 +108,8 @@ impl Ring {
             ring,
             backlog: VecDeque::new(),
             in_flight: 0,
+            #[cfg(test)]
+            enters: 0,
             thread: PhantomData,
         };
         // Saves looking the descriptor up; there is room for 16 rings of a thread.
@@ -131,6 +136,16 @@ impl Ring {
                 0,
             )
         }
+    }
+
+    /// Pins buffers for operations on them; their places are the numbers that these take.
+    ///
+    /// # Safety
+    ///
+    /// The memory stays as long as the ring.
+    pub(super) unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
+        // SAFETY: as the caller promises.
+        unsafe { self.ring.submitter().register_buffers(buffers) }
     }
 
     /// How many operations are begun and not over.
@@ -242,6 +257,8 @@ impl Ring {
     }
 
     fn enter(&mut self, want: u32, flags: u32, timeout: Option<Duration>) -> io::Result<()> {
+        #[cfg(test)]
+        (self.enters += 1);
         let submit = u32::try_from(self.ring.submission().len()).unwrap_or(SUBMISSIONS);
         let time = io_uring::types::Timespec::from(timeout.unwrap_or_default());
         let arguments = Arguments { timeout: &raw const time, ..Arguments::NONE };
