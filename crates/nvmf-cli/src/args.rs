@@ -399,7 +399,7 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// Microseconds, or `forever`.
-fn parse_spin(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_spin(text: &str) -> Result<Duration, String> {
     match text {
         "forever" => Ok(Duration::MAX),
         _ => match text.parse::<u32>() {
@@ -410,7 +410,7 @@ fn parse_spin(text: &str) -> Result<Duration, String> {
 }
 
 /// CPUs as in 0,2,4-7.
-fn parse_cpus(text: &str) -> Result<Cpus, String> {
+pub(crate) fn parse_cpus(text: &str) -> Result<Cpus, String> {
     const MOST: usize = 1024;
     let wrong = || format!("CPUs are numbers below {MOST}, each once, as in 0,2 or 4-7");
     let mut cpus = Vec::new();

@@ -9,6 +9,7 @@ mod discover;
 mod failure;
 mod generate;
 mod identify;
+mod limits;
 mod log;
 mod output;
 mod pipeline;

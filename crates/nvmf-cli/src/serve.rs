@@ -8,12 +8,12 @@ use anyhow::Context;
 use nvmf::spec::Nqn;
 use nvmf_storage::{Geometry, NamespaceSpec};
 use nvmf_target::{Handle, Subsystem, Target, identity};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args;
 use crate::failure::Usage;
+use crate::limits;
 use crate::output;
 
 pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
@@ -45,20 +45,10 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
     };
     let target = target.bind()?;
     tracing::info!(engine = %target.engine(), cores = target.cores(), "serving");
-    raise_descriptor_limit();
+    limits::raise_descriptors();
     stop_on_signals(target.handle())?;
     output::print(announcement(&nqn, &args.namespace, &geometries, target.local_addrs()))?;
     Ok(target.run()?)
-}
-
-/// Lets the process have as many descriptors as it may: each connection takes two, and the usual
-/// soft limit of 1024 would end at half as many connections as the target takes.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
 }
 
 /// Where to listen; a name stands for all of its addresses.

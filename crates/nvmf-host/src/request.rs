@@ -79,6 +79,12 @@ impl Request {
     pub fn with_limit(self, limit: Duration) -> Self {
         Self { limit: Some(limit), ..self }
     }
+
+    /// The command, its data and its token: for workloads that are tested, and those that wrap
+    /// others.
+    pub fn into_parts(self) -> (Sqe, Buffer, u64) {
+        (self.sqe, self.buffer, self.token)
+    }
 }
 
 fn transfer(opcode: u8, nsid: u32, lba: u64, blocks: u32) -> Sqe {

@@ -1,12 +1,13 @@
 //! The command line of `nvmf bench`.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use nvmf_storage::parse_size;
 
-use crate::args::{Connect, EngineOption, NSID_ALIASES, Output, parse_seconds};
+use crate::args::{
+    Connect, Cpus, EngineOption, NSID_ALIASES, Output, parse_cpus, parse_seconds, parse_spin,
+};
 use crate::target::parse_nsid;
 
 pub(crate) const HELP: &str = "\
@@ -15,9 +16,17 @@ Examples:
   nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rw write --bs 128k --qd 8 -o json
   nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rw randrw --mix 70 --verify --size 64M
   nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rate 10000 --qd 128   latency at a fixed rate
+  nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rw randrw --verify --size 1G --time 3600 --reconnect 30
+  nvmf bench nvme+tcp://127.0.0.1/SUBNQN --idle 1000 --time 30   what connections cost a target
+
+Kinds of workload that write overwrite the range, and so does --verify: --offset and --size say
+which bytes that is.
 
 Latency is the time from when a command is handed to its queue until its completion is seen; with
---rate it begins when the command was due, so that waiting for room counts.";
+--rate it begins when the command was due, so that waiting for room counts. Commands are counted
+that complete in the time that is measured. CPU is that of the whole process in that time.
+
+Ctrl-C ends it early, and what was measured so far is printed.";
 
 /// `nvmf bench`
 #[derive(Args, Debug)]
@@ -57,12 +66,12 @@ pub(crate) struct Bench {
     /// Threads; the queues are spread over them.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub cores: u16,
-    /// How long to look for answers before sleeping, in microseconds; `max` never sleeps.
+    /// How long to look for answers before sleeping, in microseconds; `forever` never sleeps.
     #[arg(long, value_name = "MICROSECONDS", default_value = "30", value_parser = parse_spin)]
     pub spin: Duration,
-    /// Keep the threads on these cores, as in 0,2-3; the first thread on the first and so on.
-    #[arg(long, value_name = "LIST", default_value = "")]
-    pub pin: Cores,
+    /// Keep the threads on these CPUs, as in 0,2-3: the first thread on the first and so on.
+    #[arg(long, value_name = "CPUS", value_parser = parse_cpus)]
+    pub pin: Option<Cpus>,
     /// So many commands a second at a steady pace, however long each takes; latency counts from
     /// when a command was due.
     #[arg(long, value_name = "IOPS", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
@@ -74,6 +83,9 @@ pub(crate) struct Bench {
     /// When a connection ends, connect again, and try that for so long.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub reconnect: Option<Duration>,
+    /// Do nothing but keep this many associations with an I/O queue each for --time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub idle: Option<u32>,
     #[command(flatten)]
     pub engine: EngineOption,
     /// The namespace, instead of TARGET's NSID (1 where both are left out).
@@ -125,68 +137,5 @@ impl Rw {
             Self::Rw => "rw",
             Self::Randrw => "randrw",
         }
-    }
-}
-
-fn parse_spin(text: &str) -> Result<Duration, String> {
-    if text == "max" {
-        return Ok(Duration::MAX);
-    }
-    text.parse().map(Duration::from_micros).map_err(|_| "a number of microseconds, or max".into())
-}
-
-/// Cores to keep threads on; none stands for any.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Cores(Vec<usize>);
-
-impl Cores {
-    /// The core of a thread.
-    pub(crate) fn core(&self, thread: usize) -> Option<usize> {
-        self.0.get(thread.checked_rem(self.0.len())?).copied()
-    }
-}
-
-impl FromStr for Cores {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let malformed = || format!("`{text}` is no list of cores, as in 0,2-3");
-        let number = |text: &str| text.parse::<u16>().map(usize::from).map_err(|_| malformed());
-        let mut cores = Vec::new();
-        for part in text.split(',').filter(|_| !text.is_empty()) {
-            match part.split_once('-') {
-                None => cores.push(number(part)?),
-                Some((first, last)) => {
-                    let (first, last) = (number(first)?, number(last)?);
-                    if last < first {
-                        return Err(malformed());
-                    }
-                    cores.extend(first..=last);
-                }
-            }
-        }
-        Ok(Self(cores))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cores_are_listed_singly_and_in_ranges() {
-        let cores: Cores = "5,0-2".parse().unwrap();
-        assert_eq!((0..6).map(|i| cores.core(i).unwrap()).collect::<Vec<_>>(), [5, 0, 1, 2, 5, 0]);
-        assert_eq!("".parse::<Cores>().unwrap().core(3), None);
-        for text in [",", "1,", "a", "3-1", "1-", "-1", "1--2", "99999999"] {
-            assert!(text.parse::<Cores>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn spin_is_microseconds_or_without_end() {
-        assert_eq!(parse_spin("30"), Ok(Duration::from_micros(30)));
-        assert_eq!(parse_spin("max"), Ok(Duration::MAX));
-        assert!(parse_spin("-1").is_err());
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     pub handle: Handle,
     /// Nothing new is begun.
     halted: AtomicBool,
-    /// Threads that still write what is to be read.
+    /// Threads that are not yet ready, or still write what is to be read.
     filling: AtomicUsize,
     /// When the warm-up began.
     start: OnceLock<Instant>,
@@ -32,16 +32,11 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let fills = plan.verify && plan.mix > 0;
-        let start = OnceLock::new();
-        if !fills {
-            let _ = start.set(Instant::now());
-        }
         Self {
             handle: Handle::new(),
             halted: AtomicBool::new(false),
-            filling: AtomicUsize::new(if fills { plan.threads } else { 0 }),
-            start,
+            filling: AtomicUsize::new(plan.threads),
+            start: OnceLock::new(),
             cpu: Default::default(),
         }
     }
@@ -189,7 +184,7 @@ impl Job {
         let now = Instant::now();
         let far = now.checked_add(FAR).context("the clock is at its end")?;
         Ok(Self {
-            phase: if plan.verify && plan.mix > 0 { Phase::Fill(0) } else { Phase::Filled },
+            phase: Phase::Fill(if plan.verify && plan.mix > 0 { 0 } else { units }),
             random: Random::new(plan.seed ^ u64::try_from(number)? << 48),
             plan: Arc::clone(plan),
             shared: Arc::clone(shared),

@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod cpu;
+mod idle;
 mod job;
 mod ledger;
 mod live;
@@ -38,6 +39,9 @@ pub(crate) fn run(args: &Bench) -> anyhow::Result<()> {
     }
     let connector = connector.with_namespace(args.namespace_id)?;
     check(args)?;
+    if let Some(idle) = args.idle {
+        return idle::run(args, &connector, idle);
+    }
     let report = measure(args, &connector)?;
     match args.output.format {
         Format::Json => output::print(format_args!("{:#}", report.json()))?,
@@ -55,6 +59,12 @@ fn check(args: &Bench) -> anyhow::Result<()> {
     }
     if cores > queues {
         let what = format!("--cores {cores} has a thread without a queue; give as many --queues");
+        return Err(Usage::new(what).into());
+    }
+    if let Some(cpus) = &args.pin
+        && cpus.0.len() < usize::from(cores)
+    {
+        let what = format!("--pin names {} CPUs, and there are {cores} threads", cpus.0.len());
         return Err(Usage::new(what).into());
     }
     if qd.div_ceil(u32::from(queues)) > MOST_PER_QUEUE {

@@ -105,8 +105,8 @@ impl Session {
         for (job, queues) in jobs.into_iter().zip(queues) {
             let mut options = options.clone();
             options.depth = plan.depth_of(job.number);
-            let core = args.pin.core(job.number);
-            started = started.and(start(job, queues, options, core, line, sender.clone()));
+            let cpu = args.pin.as_ref().and_then(|cpus| cpus.0.get(job.number)).copied();
+            started = started.and(start(job, queues, options, cpu, line, sender.clone()));
         }
         drop(sender);
         let mut attendance = Attendance { association, shared, stop, line, plan };
@@ -130,7 +130,7 @@ fn start(
     mut job: Job,
     queues: Vec<TcpQueue>,
     options: Options,
-    core: Option<usize>,
+    cpu: Option<usize>,
     line: &Line,
     sender: Sender<Said>,
 ) -> anyhow::Result<()> {
@@ -143,7 +143,7 @@ fn start(
     thread::Builder::new()
         .name("nvmf-bench".to_owned())
         .spawn(move || {
-            pin(core);
+            pin(cpu);
             let result = nvmf_host::run(queues, &mut job, &options);
             let _ = sender.send(Said::Ended(Box::new(job), result));
         })
@@ -151,22 +151,22 @@ fn start(
     Ok(())
 }
 
-/// Keeps the calling thread on a core.
+/// Keeps the calling thread on a CPU.
 #[cfg(target_os = "linux")]
-fn pin(core: Option<usize>) {
+fn pin(cpu: Option<usize>) {
     use rustix::thread::{CpuSet, sched_setaffinity};
-    let Some(core) = core.filter(|core| *core < CpuSet::MAX_CPU) else { return };
+    let Some(cpu) = cpu.filter(|cpu| *cpu < CpuSet::MAX_CPU) else { return };
     let mut set = CpuSet::new();
-    set.set(core);
+    set.set(cpu);
     if let Err(error) = sched_setaffinity(None, &set) {
-        tracing::warn!(core, %error, "the thread is not kept on its core");
+        tracing::warn!(cpu, %error, "the thread is not kept on its CPU");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn pin(core: Option<usize>) {
-    if let Some(core) = core {
-        tracing::warn!(core, "threads are kept on cores on Linux only");
+fn pin(cpu: Option<usize>) {
+    if let Some(cpu) = cpu {
+        tracing::warn!(cpu, "threads are kept on CPUs on Linux only");
     }
 }
 
