@@ -35,6 +35,9 @@ pub(super) struct Ring {
     /// System calls made to submit or to wait.
     #[cfg(test)]
     pub(super) enters: usize,
+    /// Completions taken.
+    #[cfg(test)]
+    pub(super) taken: usize,
     /// The kernel takes entries from one thread only.
     thread: PhantomData<*const ()>,
 }
@@ -111,6 +114,8 @@ impl Ring {
             in_flight: 0,
             #[cfg(test)]
             enters: 0,
+            #[cfg(test)]
+            taken: 0,
             thread: PhantomData,
         };
         // Saves looking the descriptor up; there is room for 16 rings of a thread.
@@ -305,6 +310,8 @@ impl Ring {
     /// Takes the next completion.
     pub(super) fn take(&mut self) -> Option<Completion> {
         let entry = self.ring.completion().next()?;
+        #[cfg(test)]
+        (self.taken += 1);
         if !cqueue::more(entry.flags()) {
             self.in_flight = self.in_flight.saturating_sub(1);
         }

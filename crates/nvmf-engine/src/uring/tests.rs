@@ -107,3 +107,24 @@ fn a_connection_that_has_no_more_payload_receives_by_itself_again() {
     assert_eq!(first, vec![2; RECEIVES as usize]);
     assert_eq!(last, vec![1; RECEIVES as usize]);
 }
+
+#[test]
+fn who_finds_no_buffer_is_not_asked_again_in_vain() {
+    let mut rig = Rig::<Ring>::new();
+    let pairs: Vec<_> = (0..400).map(|_| rig.pair()).collect();
+    rig.linger();
+    let before = rig.engine.ring.taken;
+    let rounds = 5;
+    for round in 1..=rounds {
+        for (_, peer) in &pairs {
+            (&*peer).write_all(&[1; 100]).unwrap();
+        }
+        rig.until("received", |events| {
+            pairs.iter().map(|(conn, _)| received(events, *conn).len()).sum::<usize>()
+                == round * pairs.len() * 100
+        });
+    }
+    // At worst each receive comes after one that failed.
+    let taken = rig.engine.ring.taken - before;
+    assert!(taken <= 2 * rounds * pairs.len(), "{taken}");
+}
