@@ -48,7 +48,8 @@ pub enum Wait {
 /// One thread's sockets and files.
 ///
 /// Everything is done, or at least begun, by [`turn`](Self::turn); the other methods only say what
-/// to do. An engine stays on the thread that made it.
+/// to do. An engine stays on the thread that made it. One that is dropped closes its sockets and
+/// gives up what is in flight: whether a file was written then, only [`Handler::done`] would say.
 pub trait Engine: Sized {
     /// Accepts connections from now on: [`Handler::accepted`].
     ///

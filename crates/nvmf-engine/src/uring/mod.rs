@@ -72,6 +72,8 @@ pub struct Uring {
     sent: VecDeque<Key>,
     /// Connections that are given buffers to fill while the kernel receives into others.
     to_fill: Vec<Key>,
+    /// Connections that found all provided buffers in use.
+    starved: VecDeque<Key>,
     #[allow(clippy::vec_box, reason = "the kernel knows where they are: they must not move")]
     outgoing: Vec<Box<Outgoing>>,
     #[allow(clippy::vec_box, reason = "as above")]
@@ -110,6 +112,7 @@ impl Uring {
             files: Files::default(),
             sent: VecDeque::new(),
             to_fill: Vec::new(),
+            starved: VecDeque::new(),
             outgoing: Vec::new(),
             incoming: Vec::new(),
         })
@@ -134,10 +137,12 @@ impl Uring {
     /// Has the kernel do what there is to do, and waits as `wait` says.
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.stop_to_fill();
+        self.feed();
         if self.rest.is_some() {
             self.rested();
         }
         match wait {
+            _ if !self.starved.is_empty() => self.ring.poll(),
             Wait::No => self.ring.poll(),
             Wait::Until(deadline) => {
                 let deadline = [deadline, self.rest].into_iter().flatten().min();
