@@ -152,7 +152,7 @@ impl<E: Engine> Handler<E> for Handle {
                 bytes = &bytes[n..];
                 stream.payload -= n;
                 if stream.payload > 0 {
-                    let parts = self.pool.take_many(stream.payload);
+                    let parts = self.pool.take_many(stream.payload, false);
                     stream.payload = 0;
                     return engine.fill(conn, parts);
                 }

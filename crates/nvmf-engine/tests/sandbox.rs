@@ -10,8 +10,9 @@ use nvmf_engine::{EngineChoice, EngineKind};
 
 /// Makes `io_uring_setup` fail for this thread, with what seccomp profiles answer.
 fn forbid_io_uring() {
-    const fn statement(code: u32, jump: (u8, u8), k: u32) -> libc::sock_filter {
-        libc::sock_filter { code: code as u16, jt: jump.0, jf: jump.1, k }
+    fn statement(code: u32, jump: (u8, u8), k: u32) -> libc::sock_filter {
+        let code = u16::try_from(code).unwrap();
+        libc::sock_filter { code, jt: jump.0, jf: jump.1, k }
     }
     let setup = u32::try_from(libc::SYS_io_uring_setup).unwrap();
     let errno = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use nvme_spec::Status;
-use nvmf_engine::{ConnId, Engine, FileId, FileOp};
+use nvmf_engine::{ConnId, Engine, FileId, FileOp, Pool};
 use nvmf_storage::{Access, Backend, Durability, FileAccess, Resident};
 
 use super::entry::Entry;
@@ -140,7 +140,7 @@ impl<E: Engine> Execution<'_, E> {
         length: u32,
     ) -> Result<Done, nvmf_storage::Error> {
         let direct = file.alignment() > 1;
-        let mut parts = self.cx.pool.take_many(length as usize, direct);
+        let mut parts = self.room(length as usize, direct);
         if !direct && let Some(result) = try_read_all(file, offset, &mut parts) {
             result?;
             parts.into_iter().for_each(|part| self.entry.out.push(part.freeze()));
@@ -150,6 +150,16 @@ impl<E: Engine> Execution<'_, E> {
         self.submit(file, FileOp::Read { offset, parts })
     }
 
+    /// Buffers of `length` bytes together, fit for direct I/O where that is wanted: one that the
+    /// system knows already, if there is one.
+    fn room(&mut self, length: usize, direct: bool) -> Vec<BytesMut> {
+        let known = (direct && length <= Pool::LARGE).then(|| self.engine.direct_buffer(length));
+        match known.flatten() {
+            Some(buffer) => vec![buffer],
+            None => self.cx.pool.take_many(length, direct),
+        }
+    }
+
     fn write(&mut self, file: &dyn FileAccess, offset: u64) -> Result<Done, nvmf_storage::Error> {
         let direct = file.alignment() > 1;
         let parts = match self.whole {
@@ -157,14 +167,14 @@ impl<E: Engine> Execution<'_, E> {
                 if !direct && let Some(result) = file.try_write(offset, bytes) {
                     return result.map(|()| self.wrote(bytes.len()));
                 }
-                copied(&[bytes], bytes.len(), direct, self.cx)
+                copied(&[bytes], self.room(bytes.len(), direct))
             }
             None => {
                 let parts = self.entry.staging.take_parts();
                 let length = parts.iter().map(|part| part.len()).sum();
                 if direct {
                     let pieces: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
-                    let aligned = copied(&pieces, length, true, self.cx);
+                    let aligned = copied(&pieces, self.room(length, true));
                     parts.into_iter().for_each(|part| self.cx.pool.give(part));
                     aligned
                 } else if let Some(result) = try_write_all(file, offset, &parts) {
@@ -288,9 +298,8 @@ fn try_write_all(
     Some(Ok(()))
 }
 
-/// A copy in buffers from the pool, aligned for direct I/O where that is wanted.
-fn copied(pieces: &[&[u8]], length: usize, direct: bool, cx: &mut Context) -> Vec<BytesMut> {
-    let mut parts = cx.pool.take_many(length, direct);
+/// Fills buffers with a copy.
+fn copied(pieces: &[&[u8]], mut parts: Vec<BytesMut>) -> Vec<BytesMut> {
     let mut pieces = pieces.iter().copied();
     let mut piece: &[u8] = &[];
     for part in &mut parts {
