@@ -48,7 +48,8 @@ pub enum Wait {
 /// One thread's sockets and files.
 ///
 /// Everything is done, or at least begun, by [`turn`](Self::turn); the other methods only say what
-/// to do. An engine stays on the thread that made it.
+/// to do. An engine stays on the thread that made it. One that is dropped closes its sockets and
+/// gives up what is in flight: whether a file was written then, only [`Handler::done`] would say.
 pub trait Engine: Sized {
     /// Accepts connections from now on: [`Handler::accepted`].
     ///
@@ -108,6 +109,16 @@ pub trait Engine: Sized {
     /// All of the buffers is read or written unless there is an error; the end of the file in the
     /// middle of a read is [`io::ErrorKind::UnexpectedEof`].
     fn submit(&mut self, file: FileId, op: FileOp, token: u64);
+
+    /// A buffer of `length` bytes, with any contents, that the system knows already: reading and
+    /// writing files by direct I/O costs less with it, if it is all there is in an operation.
+    ///
+    /// There are few, and none at all in many engines; any other buffer serves as well. One that is
+    /// dropped, whole or in parts, is there for the next who asks.
+    fn direct_buffer(&mut self, length: usize) -> Option<BytesMut> {
+        let _ = length;
+        None
+    }
 
     /// Wakes this engine from any thread: [`Handler::woken`].
     fn waker(&self) -> Waker;

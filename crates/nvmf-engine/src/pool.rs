@@ -38,14 +38,15 @@ impl Pool {
             (&mut self.large, Self::LARGE)
         };
         let mut buffer = kept.pop().unwrap_or_else(|| BytesMut::zeroed(size));
-        buffer.truncate(length);
+        // It is as long as it was used last; what is added is all that has to be cleared.
+        buffer.resize(length.min(Self::LARGE), 0);
         buffer
     }
 
     /// The same, aligned for direct I/O.
     pub fn take_aligned(&mut self, length: usize) -> BytesMut {
         let mut buffer = self.aligned.pop().unwrap_or_else(aligned);
-        buffer.truncate(length);
+        buffer.resize(length.min(Self::LARGE), 0);
         buffer
     }
 
@@ -64,16 +65,19 @@ impl Pool {
 
     /// Takes a buffer back; one that did not come from a pool, or is a part of one, is dropped.
     pub fn give(&mut self, mut buffer: BytesMut) {
-        let (kept, size) = match buffer.capacity() {
-            Self::LARGE if buffer.as_ptr().align_offset(Self::ALIGNMENT) == 0 => {
-                (&mut self.aligned, Self::LARGE)
+        // The capacity tells what it was; a part that was split off has less. An aligned one that was
+        // frozen meanwhile has what was cut off behind it again.
+        let is_aligned = buffer.as_ptr().align_offset(Self::ALIGNMENT) == 0;
+        let kept = match buffer.capacity() {
+            n if is_aligned && (Self::LARGE..=Self::LARGE + Self::ALIGNMENT).contains(&n) => {
+                drop(buffer.split_off(Self::LARGE));
+                &mut self.aligned
             }
-            Self::LARGE => (&mut self.large, Self::LARGE),
-            Self::SMALL => (&mut self.small, Self::SMALL),
+            Self::LARGE => &mut self.large,
+            Self::SMALL => &mut self.small,
             _ => return,
         };
         if kept.len() < Self::KEPT {
-            buffer.resize(size, 0);
             kept.push(buffer);
         }
     }
@@ -111,13 +115,25 @@ mod tests {
             let address = buffer.as_ptr();
             assert!(!aligned || address.align_offset(4096) == 0);
             pool.recycle(buffer.freeze());
+            let kept = [&pool.small, &pool.large, &pool.aligned].map(|kept| kept.len());
+            assert_eq!(kept.iter().sum::<usize>(), 1, "{length}");
             let mut again = take(&mut pool);
             assert_eq!((again.as_ptr(), again.len()), (address, length), "{length}");
             let tail = again.split_off(length / 2);
             again.unsplit(tail);
             pool.give(again);
             assert_eq!(take(&mut pool).as_ptr(), address, "{length}");
+            pool = Pool::default();
         }
+        pool = Pool::default();
+        for length in [1, 4096, 70, 65536, 5000] {
+            for aligned in [false, true] {
+                let buffer = pool.take_many(length, aligned).remove(0);
+                assert_eq!(buffer.len(), length);
+                pool.give(buffer);
+            }
+        }
+        assert_eq!((pool.small.len(), pool.large.len(), pool.aligned.len()), (1, 1, 1));
     }
 
     #[test]

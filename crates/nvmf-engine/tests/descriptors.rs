@@ -3,6 +3,9 @@
 //! These tests count and limit the descriptors of the whole process, so they are in one of their
 //! own, and one after the other.
 
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;

@@ -311,6 +311,20 @@ fn a_connection_that_says_nothing_is_closed_in_time() {
 }
 
 #[test]
+fn a_connection_after_a_long_silence_has_all_of_its_time() {
+    let builder = Target::builder()
+        .subsystem(subsystem(&["mem:1M"]))
+        .connect_timeout(Duration::from_millis(500))
+        .cores(2);
+    let target = Running::start_with(builder);
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(700));
+        let mut host = target.associate(Over::Tcp, 1);
+        host.connect_io_queues(2, None).unwrap();
+    }
+}
+
+#[test]
 fn connections_beyond_the_limits_are_dropped_and_others_work_on() {
     let builder = Target::builder().subsystem(subsystem(&["mem:1M"])).max_half_open(2);
     let target = Running::start_with(builder.max_connections(3));

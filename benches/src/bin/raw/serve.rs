@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::Context;
+use memmap2::{Advice, MmapMut};
 use rustix::event::{Timespec, epoll};
 
 use crate::STORE;
@@ -14,8 +15,7 @@ use crate::wire::{Header, kind, operation};
 const LISTENER: u64 = u64::MAX;
 
 pub(crate) fn run(port: u16) -> anyhow::Result<()> {
-    // Written, so that no page is there only once.
-    let mut store = vec![0x5a; STORE as usize];
+    let mut store = store()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .with_context(|| format!("cannot listen on port {port}"))?;
     listener.set_nonblocking(true)?;
@@ -24,8 +24,8 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
     let mut connections: Vec<Option<Connection>> = Vec::new();
+    let mut events = [NO_EVENT; 64];
     loop {
-        let mut events = [NO_EVENT; 64];
         let n = epoll::wait(&poll, &mut events, Some(&Timespec::default()))?;
         for event in &events[..n] {
             let data = event.data.u64();
@@ -49,6 +49,16 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
             }
         }
     }
+}
+
+/// In huge pages, where the system has them for those who ask: the kernel copies from them about a
+/// tenth faster. It begins at a page in any case, and is written, so that every page is there.
+fn store() -> anyhow::Result<MmapMut> {
+    let mut store = MmapMut::map_anon(STORE as usize).context("no memory for the store")?;
+    // A system without huge pages says so; it works without.
+    let _ = store.advise(Advice::HugePage);
+    store.fill(0x5a);
+    Ok(store)
 }
 
 pub(crate) const NO_EVENT: epoll::Event =

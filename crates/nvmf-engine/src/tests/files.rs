@@ -23,6 +23,7 @@ for_every_engine! {
     a_file_that_was_forgotten_is_not_found,
     what_is_under_way_on_a_forgotten_file_is_finished,
     a_result_may_lead_to_the_next_operation,
+    buffers_that_the_system_knows_are_read_and_written_like_others,
 }
 
 fn open<K: Kind>(rig: &mut Rig<K>, file: &File) -> FileId {
@@ -259,4 +260,46 @@ fn a_result_may_lead_to_the_next_operation<K: Kind>() {
         assert_eq!(result.is_ok(), n % 2 == 0);
     }
     rig.turn(Wait::No);
+}
+
+fn buffers_that_the_system_knows_are_read_and_written_like_others<K: Kind>() {
+    let mut rig = Rig::<K>::new();
+    let file = tempfile::tempfile().unwrap();
+    let id = open(&mut rig, &file);
+    let mut pool = Pool::default();
+    for round in 0..40u64 {
+        for length in [1, 512, 4096, Pool::LARGE] {
+            let offset = round * 4096;
+            let bytes = &pattern(length + 40)[usize::try_from(round).unwrap()..][..length];
+            let take = |rig: &mut Rig<K>, pool: &mut Pool| {
+                rig.engine.direct_buffer(length).unwrap_or_else(|| pool.take(length))
+            };
+            let mut part = take(&mut rig, &mut pool);
+            assert_eq!((part.len(), part.as_ptr().align_offset(4096)), (length, 0));
+            part.copy_from_slice(bytes);
+            // Some are lost, or come back later; that is nobody's concern.
+            let (first, rest) = if round % 3 == 0 {
+                let rest = part.split_off(length / 2);
+                (part, Some(rest))
+            } else {
+                (part, None)
+            };
+            let mut parts = vec![first];
+            parts.extend(rest);
+            execute(&mut rig, id, FileOp::Write { offset, parts }).1.unwrap();
+            let part = take(&mut rig, &mut pool);
+            let read = FileOp::Read { offset, parts: vec![part] };
+            let (there, result) = execute(&mut rig, id, read);
+            result.unwrap();
+            assert!(there == bytes);
+        }
+    }
+    assert!(rig.engine.direct_buffer(Pool::LARGE + 1).is_none());
+    let mut lent: Vec<_> = std::iter::from_fn(|| rig.engine.direct_buffer(10)).collect();
+    assert!(rig.engine.direct_buffer(10).is_none());
+    if lent.pop().is_some() {
+        assert!(rig.engine.direct_buffer(10).is_some(), "what was dropped is lent again");
+    }
+    drop(rig);
+    lent.into_iter().for_each(|mut buffer| buffer.fill(1));
 }

@@ -171,6 +171,7 @@ pub(crate) struct Rig<K: Kind> {
 
 impl<K: Kind> Rig<K> {
     pub(crate) fn new() -> Self {
+        allow_descriptors();
         Self { engine: K::make(), log: Log { events: Vec::new(), reaction: None } }
     }
 
@@ -194,7 +195,7 @@ impl<K: Kind> Rig<K> {
 
     /// Turns for some time, in which what should not happen would.
     pub(crate) fn linger(&mut self) {
-        let end = Instant::now() + Duration::from_millis(50);
+        let end = Instant::now() + Duration::from_millis(20);
         while Instant::now() < end {
             self.turn(Wait::Until(Some(end)));
         }
@@ -226,6 +227,13 @@ impl<K: Kind> Rig<K> {
         self.until("received", |events| received(events, conn).len() >= length);
         self.received(conn)
     }
+}
+
+/// Some tests have more sockets than a process may have by default.
+fn allow_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
 /// Two connected sockets.

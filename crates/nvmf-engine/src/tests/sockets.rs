@@ -1,15 +1,15 @@
 //! Accepting, receiving and sending.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     Event, Kind, LONG, Rig, ends, for_every_engine, message, pattern, received, sent, sockets,
 };
-use crate::{Engine, Message};
+use crate::{ConnId, End, Engine, FileOp, Handler, ListenerId, Message};
 
 for_every_engine! {
     what_is_accepted_and_attached_is_heard_and_answered,
@@ -21,6 +21,7 @@ for_every_engine! {
     bytes_that_come_one_by_one_are_all_received,
     five_hundred_connections_are_served,
     more_senders_than_buffers_lose_nothing,
+    what_was_received_stays_while_the_handler_begins_much_more,
     a_socket_may_be_nonblocking_or_not,
     after_the_peer_has_closed_its_half_messages_still_go_out,
 }
@@ -240,6 +241,56 @@ fn more_senders_than_buffers_lose_nothing<K: Kind>() {
     for (n, conn) in conns.into_iter().enumerate() {
         assert!(received(&rig.log.events, conn) == all[n..], "{n}");
     }
+}
+
+fn what_was_received_stays_while_the_handler_begins_much_more<K: Kind>() {
+    let mut rig = Rig::<K>::new();
+    // More than can be begun without submitting, and each has something at once.
+    let mut others = Vec::new();
+    let mut peers = Vec::new();
+    for _ in 0..600 {
+        let (ours, mut theirs) = sockets();
+        theirs.write_all(&[2; 5000]).unwrap();
+        others.push(ours);
+        peers.push(theirs);
+    }
+    let (conn, mut peer) = rig.pair();
+    rig.linger();
+    peer.write_all(&[1; 5000]).unwrap();
+    let mut handler = Attacher { others, left: 5000 };
+    while handler.left > 0 {
+        rig.engine.turn(&mut handler, crate::Wait::Until(None)).unwrap();
+    }
+    rig.until("received", |events| total(events) == 600 * 5000);
+    assert_eq!(rig.received(conn), []);
+}
+
+/// Attaches sockets while it looks at what it was given.
+struct Attacher {
+    others: Vec<TcpStream>,
+    left: usize,
+}
+
+impl<E: Engine> Handler<E> for Attacher {
+    fn received(&mut self, engine: &mut E, _: ConnId, bytes: &[u8]) {
+        for other in self.others.drain(..) {
+            engine.attach(other).unwrap();
+        }
+        assert!(bytes.iter().all(|byte| *byte == 1));
+        self.left -= bytes.len();
+    }
+
+    fn accepted(&mut self, _: &mut E, _: ListenerId, _: TcpStream, _: SocketAddr) {}
+
+    fn filled(&mut self, _: &mut E, _: ConnId, _: Vec<BytesMut>) {}
+
+    fn sent(&mut self, _: &mut E, _: ConnId, _: Message) {}
+
+    fn ended(&mut self, _: &mut E, _: ConnId, _: End) {}
+
+    fn done(&mut self, _: &mut E, _: u64, _: FileOp, _: io::Result<()>) {}
+
+    fn woken(&mut self, _: &mut E) {}
 }
 
 fn a_socket_may_be_nonblocking_or_not<K: Kind>() {

@@ -21,8 +21,14 @@ use crate::slots::Key;
 /// After a receive into buffers to fill, a connection receives one by one for so many receives:
 /// where it has large payload now and then, stopping a multishot receive each time would cost more
 /// than that saves.
-const RECEIVES: u32 = 8;
+pub(super) const RECEIVES: u32 = 8;
 
+/// Connections that found no buffer and get one of the next turn's; others need some too.
+const FED: u16 = super::buffers::COUNT / 2;
+
+// Sockets are not registered with the ring: that saves 35 ns of each operation, of 2600 that one
+// takes over the loopback interface, and costs a system call more for each connection that comes
+// and goes, and a table whose size has to be known before.
 #[derive(Debug)]
 pub(super) struct Conn {
     socket: TcpStream,
@@ -124,6 +130,15 @@ impl Uring {
             } else {
                 self.ring.receive(socket, Operation::Receive(key));
             }
+        }
+    }
+
+    /// Receives again from connections that found no buffer. Not from all of them: who does not get
+    /// one now would cost two operations each turn.
+    pub(super) fn feed(&mut self) {
+        for _ in 0..FED {
+            let Some(key) = self.starved.pop_front() else { return };
+            self.receive(key);
         }
     }
 
@@ -238,8 +253,15 @@ impl Uring {
         match outcome {
             Ok(0) => self.end(handler, key, End::Closed),
             Ok(_) => {}
-            // All buffers were in use: they are back before the kernel looks again.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                // All buffers were in use. They are back before the kernel looks again, but there
+                // may be more who wait for one: then each gets one at a time.
+                if let Some(conn) = self.conns.get_mut(key) {
+                    conn.unfilled = 0;
+                    self.starved.push_back(key);
+                }
+                return self.retire_conn(key);
+            }
             Err(error) if transient(&error) => {}
             Err(error) => self.end(handler, key, End::Failed(error)),
         }

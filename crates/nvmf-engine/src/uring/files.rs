@@ -5,11 +5,13 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
+use bytes::BytesMut;
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 
 use super::Uring;
 use super::operation::Operation;
+use super::registered::Registered;
 use super::ring::{Completion, Ring, transient};
 use crate::engine::Handler;
 use crate::file::{FileId, FileOp};
@@ -27,6 +29,7 @@ pub(super) struct Files {
     jobs: Slots<Box<Job>>,
     /// Results that came without the kernel: to be told.
     done: VecDeque<Done>,
+    registered: Registered,
 }
 
 type Done = (u64, FileOp, io::Result<()>);
@@ -45,7 +48,7 @@ struct Job {
 impl Job {
     /// The operation for what is left, or as much of it as one takes. It refers to this and to the
     /// buffers in it.
-    fn entry(&mut self) -> squeue::Entry {
+    fn entry(&mut self, registered: &Registered) -> squeue::Entry {
         let fd = Fd(self.file.as_raw_fd());
         let mut skip = self.done;
         let done = self.done as u64;
@@ -65,20 +68,29 @@ impl Job {
         let count = u32::try_from(self.slices.len()).unwrap_or(0);
         // One piece needs no list of pieces, which the kernel would have to copy.
         let single = match &self.slices[..] {
-            [one] => u32::try_from(one.iov_len.min(MOST)).ok().map(|n| (one.iov_base.cast(), n)),
+            [one] => u32::try_from(one.iov_len.min(MOST)).ok().map(|n| (one.iov_base, n)),
             _ => None,
         };
-        match (&self.op, single) {
-            (FileOp::Read { offset, .. }, Some((at, length))) => {
-                opcode::Read::new(fd, at, length).offset(offset + done).build()
+        let fixed = single.and_then(|(at, n)| registered.find(at.addr(), n as usize));
+        match (&self.op, single, fixed) {
+            (FileOp::Read { offset, .. }, Some((at, length)), Some(fixed)) => {
+                let read = opcode::ReadFixed::new(fd, at.cast(), length, fixed);
+                read.offset(offset + done).build()
             }
-            (FileOp::Read { offset, .. }, None) => {
+            (FileOp::Read { offset, .. }, Some((at, length)), None) => {
+                opcode::Read::new(fd, at.cast(), length).offset(offset + done).build()
+            }
+            (FileOp::Read { offset, .. }, None, _) => {
                 opcode::Readv::new(fd, slices, count).offset(offset + done).build()
             }
-            (FileOp::Write { offset, .. }, Some((at, length))) => {
-                opcode::Write::new(fd, at, length).offset(offset + done).build()
+            (FileOp::Write { offset, .. }, Some((at, length)), Some(fixed)) => {
+                let write = opcode::WriteFixed::new(fd, at.cast(), length, fixed);
+                write.offset(offset + done).build()
             }
-            (FileOp::Write { offset, .. }, None) => {
+            (FileOp::Write { offset, .. }, Some((at, length)), None) => {
+                opcode::Write::new(fd, at.cast(), length).offset(offset + done).build()
+            }
+            (FileOp::Write { offset, .. }, None, _) => {
                 opcode::Writev::new(fd, slices, count).offset(offset + done).build()
             }
         }
@@ -138,7 +150,7 @@ impl Files {
 
     fn start(&mut self, ring: &mut Ring, key: Key) {
         let Some(job) = self.jobs.get_mut(key) else { return };
-        let entry = job.entry();
+        let entry = job.entry(&self.registered);
         // SAFETY: the entry refers to the job, which is boxed, and to the heap memory of its
         // buffers. Nobody looks at these, and the job stays in its table, until the completion of
         // this was taken (`completed`).
@@ -153,6 +165,11 @@ impl Files {
         };
         let job = self.jobs.remove(key)?;
         Some((job.token, job.op, result))
+    }
+
+    /// A buffer that is registered, if there is one.
+    pub(super) fn lend(&mut self, ring: &Ring, length: usize) -> Option<BytesMut> {
+        self.registered.lend(ring, length)
     }
 
     /// How many results are to be told.

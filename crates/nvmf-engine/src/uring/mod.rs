@@ -44,7 +44,10 @@ mod incoming;
 mod listener;
 mod operation;
 mod outgoing;
+mod registered;
 mod ring;
+#[cfg(test)]
+mod tests;
 mod trial;
 
 /// Headers of operations are kept for the next ones, so many of each kind.
@@ -69,6 +72,8 @@ pub struct Uring {
     sent: VecDeque<Key>,
     /// Connections that are given buffers to fill while the kernel receives into others.
     to_fill: Vec<Key>,
+    /// Connections that found all provided buffers in use.
+    starved: VecDeque<Key>,
     #[allow(clippy::vec_box, reason = "the kernel knows where they are: they must not move")]
     outgoing: Vec<Box<Outgoing>>,
     #[allow(clippy::vec_box, reason = "as above")]
@@ -107,6 +112,7 @@ impl Uring {
             files: Files::default(),
             sent: VecDeque::new(),
             to_fill: Vec::new(),
+            starved: VecDeque::new(),
             outgoing: Vec::new(),
             incoming: Vec::new(),
         })
@@ -131,10 +137,12 @@ impl Uring {
     /// Has the kernel do what there is to do, and waits as `wait` says.
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.stop_to_fill();
+        self.feed();
         if self.rest.is_some() {
             self.rested();
         }
         match wait {
+            _ if !self.starved.is_empty() => self.ring.poll(),
             Wait::No => self.ring.poll(),
             Wait::Until(deadline) => {
                 let deadline = [deadline, self.rest].into_iter().flatten().min();
@@ -208,6 +216,10 @@ impl Engine for Uring {
 
     fn submit(&mut self, file: FileId, op: FileOp, token: u64) {
         self.files.submit(&mut self.ring, file, op, token);
+    }
+
+    fn direct_buffer(&mut self, length: usize) -> Option<BytesMut> {
+        self.files.lend(&self.ring, length)
     }
 
     fn waker(&self) -> Waker {

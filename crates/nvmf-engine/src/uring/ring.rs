@@ -32,6 +32,12 @@ pub(super) struct Ring {
     backlog: VecDeque<squeue::Entry>,
     /// Operations begun whose last completion was not taken yet.
     in_flight: usize,
+    /// System calls made to submit or to wait.
+    #[cfg(test)]
+    pub(super) enters: usize,
+    /// Completions taken.
+    #[cfg(test)]
+    pub(super) taken: usize,
     /// The kernel takes entries from one thread only.
     thread: PhantomData<*const ()>,
 }
@@ -94,7 +100,8 @@ impl Ring {
             .setup_submit_all()
             .setup_cqsize(COMPLETIONS)
             .setup_clamp()
-            .build(SUBMISSIONS)?;
+            .build(SUBMISSIONS)
+            .map_err(explain)?;
         check(&ring)?;
         let no_iowait = ring.params().is_feature_no_iowait();
         // An idle engine is not waiting for a disk; without this it would be counted as if.
@@ -105,6 +112,10 @@ impl Ring {
             ring,
             backlog: VecDeque::new(),
             in_flight: 0,
+            #[cfg(test)]
+            enters: 0,
+            #[cfg(test)]
+            taken: 0,
             thread: PhantomData,
         };
         // Saves looking the descriptor up; there is room for 16 rings of a thread.
@@ -131,6 +142,16 @@ impl Ring {
                 0,
             )
         }
+    }
+
+    /// Pins buffers for operations on them; their places are the numbers that these take.
+    ///
+    /// # Safety
+    ///
+    /// The memory stays as long as the ring.
+    pub(super) unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
+        // SAFETY: as the caller promises.
+        unsafe { self.ring.submitter().register_buffers(buffers) }
     }
 
     /// How many operations are begun and not over.
@@ -242,6 +263,8 @@ impl Ring {
     }
 
     fn enter(&mut self, want: u32, flags: u32, timeout: Option<Duration>) -> io::Result<()> {
+        #[cfg(test)]
+        (self.enters += 1);
         let submit = u32::try_from(self.ring.submission().len()).unwrap_or(SUBMISSIONS);
         let time = io_uring::types::Timespec::from(timeout.unwrap_or_default());
         let arguments = Arguments { timeout: &raw const time, ..Arguments::NONE };
@@ -287,6 +310,8 @@ impl Ring {
     /// Takes the next completion.
     pub(super) fn take(&mut self) -> Option<Completion> {
         let entry = self.ring.completion().next()?;
+        #[cfg(test)]
+        (self.taken += 1);
         if !cqueue::more(entry.flags()) {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
@@ -342,6 +367,15 @@ impl Arguments {
         #[cfg(target_pointer_width = "32")]
         pad: 0,
     };
+}
+
+/// A ring takes some 100 KiB of what a user may lock. The kernel says only that there is no memory.
+fn explain(error: io::Error) -> io::Error {
+    if error.raw_os_error() == Some(libc::ENOMEM) {
+        let text = "there is no memory for it, or too little may be locked (`ulimit -l`)";
+        return io::Error::new(io::ErrorKind::OutOfMemory, text);
+    }
+    error
 }
 
 /// Checks that the kernel has what is used; operations that were added together are asked for one
@@ -439,7 +473,8 @@ mod tests {
 
     #[test]
     fn a_ring_leaves_nothing_in_the_threads_table() {
-        for _ in 0..100 {
+        // Which has 16 places.
+        for _ in 0..20 {
             let ring = Ring::new().expect("io_uring, which these tests need");
             assert_ne!(ring.enter_flags & EnterFlags::REGISTERED_RING.bits(), 0);
         }

@@ -84,7 +84,7 @@ impl Cores {
 pub(super) struct Context {
     pub(super) shared: Arc<Shared>,
     pub(super) pool: Pool,
-    /// The time at the beginning of this turn.
+    /// The time, as of this turn's beginning or of waking up in it.
     pub(super) now: Instant,
     pub(super) timers: Timers,
     /// This core's own mailbox.
@@ -131,6 +131,7 @@ impl Program for Core {
             count: 0,
             next_sweep: cx.now,
             cx,
+            slept: false,
             exit: false,
         };
         running.run(&mut engine, self.pace)
@@ -148,6 +149,8 @@ struct Running {
     count: usize,
     next_sweep: Instant,
     cx: Context,
+    /// This turn may have slept: the time is not what it was.
+    slept: bool,
     exit: bool,
 }
 
@@ -159,10 +162,18 @@ impl Running {
             if self.deadline().is_some_and(|deadline| self.cx.now >= deadline) {
                 self.due(engine);
             }
+            self.slept = wait != nvmf_engine::Wait::No;
             let busy = engine.turn(self, wait)?;
             wait = pace.next(busy, self.deadline());
         }
         Ok(())
+    }
+
+    /// Something happened: a thread that slept until then looks at the clock.
+    fn wake_up(&mut self) {
+        if std::mem::take(&mut self.slept) {
+            self.cx.now = Instant::now();
+        }
     }
 
     /// When there is something to do even if nothing happens.
@@ -198,6 +209,7 @@ impl Running {
         id: ConnId,
         act: impl FnOnce(&mut Connection, &mut Context, &mut E),
     ) {
+        self.wake_up();
         let place = self.connections.get_mut(id.index());
         let Some((_, connection)) = place.and_then(Option::as_mut).filter(|(of, _)| *of == id)
         else {
@@ -216,6 +228,7 @@ impl Running {
 
     /// Takes a connection that was accepted for this core.
     fn adopt<E: Engine>(&mut self, engine: &mut E, accepted: Accepted) {
+        self.wake_up();
         let Accepted { socket, peer, guard } = accepted;
         let local = socket.local_addr().ok();
         let id = match engine.attach(socket) {
@@ -239,6 +252,7 @@ impl Running {
     }
 
     fn post<E: Engine>(&mut self, engine: &mut E, post: Post) {
+        self.wake_up();
         match post {
             Post::Adopt(accepted) => self.adopt(engine, accepted),
             Post::Job(JobDone { place, result }) => {

@@ -38,7 +38,7 @@ impl Connection {
         let data = match whole {
             Some(whole) => whole,
             None => {
-                staged = self.entries.get(slot).staging.into_parts().concat();
+                staged = self.entries.get(slot).staging.take_parts().concat();
                 &staged
             }
         };

@@ -132,7 +132,7 @@ impl Staging {
     /// There will be `length` bytes that belong at byte `at` of the namespace. Takes no memory yet.
     pub(super) fn plan(&mut self, at: u64, length: usize) {
         // The remainder is below the chunk's length.
-        self.phase = (at % Pool::LARGE as u64) as usize;
+        self.phase = usize::try_from(at % Pool::LARGE as u64).unwrap_or(0);
         self.length = length;
     }
 
@@ -201,7 +201,7 @@ impl Staging {
     }
 
     /// Takes the buffers out: each but the first begins at the border of a chunk.
-    pub(super) fn into_parts(&mut self) -> Vec<BytesMut> {
+    pub(super) fn take_parts(&mut self) -> Vec<BytesMut> {
         let mut whole: Vec<BytesMut> = Vec::with_capacity(self.parts.len());
         for part in self.parts.drain(..) {
             let at_border = (self.phase + part.start).is_multiple_of(Pool::LARGE);
@@ -216,7 +216,7 @@ impl Staging {
 
     fn discard(&mut self, pool: &mut Pool) {
         if !self.parts.is_empty() {
-            self.into_parts().into_iter().for_each(|part| pool.give(part));
+            self.take_parts().into_iter().for_each(|part| pool.give(part));
         }
         self.length = 0;
     }
@@ -241,7 +241,7 @@ mod tests {
             for (i, piece) in data.chunks(5000).enumerate() {
                 staging.put(&mut pool, i * 5000, piece);
             }
-            let parts = staging.into_parts();
+            let parts = staging.take_parts();
             let mut place = usize::try_from(at).unwrap();
             for (i, part) in parts.iter().enumerate() {
                 assert!(i == 0 || place % Pool::LARGE == 0, "{at} {length} {place}");
@@ -273,7 +273,7 @@ mod tests {
             }
             staging.restore(lent);
             staging.put(&mut pool, to, &data[to..]);
-            let parts = staging.into_parts();
+            let parts = staging.take_parts();
             assert_eq!(
                 parts.iter().map(|part| part.len()).collect::<Vec<_>>(),
                 [57_344, 65_536, 65_536, 11_584]

@@ -3,7 +3,7 @@
 use nvme_spec::Status;
 use nvmf_engine::Engine;
 
-use super::storage::{self, Done, Place};
+use super::storage::{self, Done, Execution, Place};
 use super::{Connection, Stage};
 use crate::association::IoQueue;
 use crate::io::{Plan, Transfer, plan};
@@ -81,8 +81,8 @@ impl Connection {
         let planned = plan(stage.membership.association(), &entry.sqe, entry.data.length());
         let done = match planned {
             Ok(Plan::Execute(operation)) => {
-                let place = Place { conn: self.id, slot };
-                storage::execute(&operation, &stage.membership, entry, whole, place, cx, engine)
+                let (membership, place) = (&stage.membership, Place { conn: self.id, slot });
+                Execution { membership, entry, whole, place, cx, engine }.run(&operation)
             }
             Ok(Plan::Disconnect) => {
                 self.fail(slot, Status::SUCCESS);

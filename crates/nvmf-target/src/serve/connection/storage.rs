@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use nvme_spec::Status;
-use nvmf_engine::{ConnId, Engine, FileId, FileOp};
-use nvmf_storage::{Access, Durability, FileAccess, Resident};
+use nvmf_engine::{ConnId, Engine, FileId, FileOp, Pool};
+use nvmf_storage::{Access, Backend, Durability, FileAccess, Resident};
 
 use super::entry::Entry;
 use crate::association::IoQueue;
@@ -56,48 +56,186 @@ pub(super) fn place(operation: &Operation<'_>) -> u64 {
     }
 }
 
-/// Executes a command whose data, if it needs any, is there: `whole`, or in its staging.
-pub(super) fn execute<E: Engine>(
-    operation: &Operation<'_>,
-    membership: &IoQueue,
-    entry: &mut Entry,
-    whole: Option<&[u8]>,
-    place: Place,
-    cx: &mut Context,
-    engine: &mut E,
-) -> Done {
-    let counters = membership.counters();
-    let done = match *operation.kind() {
-        Kind::Read { ns, offset, length, durable } => match ns.backend().access() {
-            Access::Resident(memory) => lend(memory, offset, length, entry, counters),
-            Access::File(file) if !durable => {
-                read_file(file, offset, length, entry, counters, place, cx, engine)
+/// A command that is to be executed, its data, if it needs any, there.
+pub(super) struct Execution<'a, E> {
+    pub(super) membership: &'a IoQueue,
+    pub(super) entry: &'a mut Entry,
+    /// The data, where it is not in the entry's staging.
+    pub(super) whole: Option<&'a [u8]>,
+    pub(super) place: Place,
+    pub(super) cx: &'a mut Context,
+    pub(super) engine: &'a mut E,
+}
+
+impl<E: Engine> Execution<'_, E> {
+    /// Executes it, or begins to.
+    pub(super) fn run(mut self, operation: &Operation<'_>) -> Done {
+        let done = match *operation.kind() {
+            Kind::Read { ns, offset, length, durable } => match ns.backend().access() {
+                Access::Resident(memory) => self.lend(memory, offset, length),
+                Access::File(file) if !durable => self.read(file, offset, length),
+                _ => Ok(self.job()),
+            },
+            Kind::Write { ns, offset, durability, .. } => match ns.backend().access() {
+                Access::Resident(memory) => self.store(&**ns.backend(), memory, offset, durability),
+                Access::File(file) if durability == Durability::Cached => self.write(file, offset),
+                _ => Ok(self.job()),
+            },
+            _ if is_quick(operation) => {
+                let counters = self.membership.counters();
+                let mut data = self.gather();
+                let result = operation.execute(&mut data, counters);
+                return result.map_or_else(Done::Failed, |()| Done::Succeeded);
             }
-            _ => Ok(job(membership, entry, whole, place, cx)),
-        },
-        Kind::Write { ns, offset, durability, .. } => match ns.backend().access() {
-            Access::Resident(memory) => {
-                let written = match whole {
-                    Some(bytes) => ns.backend().write(offset, &[IoSlice::new(bytes)], durability),
-                    None => adopt(memory, offset, entry, cx),
-                };
-                written.map(|()| {
-                    counters.written(entry.data.length().into());
-                    Done::Succeeded
-                })
-            }
-            Access::File(file) if durability == Durability::Cached => {
-                write_file(file, offset, entry, whole, counters, place, cx, engine)
-            }
-            _ => Ok(job(membership, entry, whole, place, cx)),
-        },
-        _ if is_quick(operation) => {
-            let result = operation.execute(&mut gather(entry, whole), counters);
-            return result.map_or_else(Done::Failed, |()| Done::Succeeded);
+            _ => Ok(self.job()),
+        };
+        done.unwrap_or_else(|error| failed(&error, operation, self.membership.counters()))
+    }
+
+    fn wrote(&self, length: usize) -> Done {
+        self.membership.counters().written(length as u64);
+        Done::Succeeded
+    }
+
+    /// Reads by reference.
+    fn lend(
+        &mut self,
+        memory: &dyn Resident,
+        offset: u64,
+        length: u32,
+    ) -> Result<Done, nvmf_storage::Error> {
+        memory.lend(offset, length.into(), &mut |piece| self.entry.out.push(piece))?;
+        self.membership.counters().read(length.into());
+        Ok(Done::Read)
+    }
+
+    /// Writes to memory, which may keep the buffers.
+    fn store(
+        &mut self,
+        backend: &dyn Backend,
+        memory: &dyn Resident,
+        mut offset: u64,
+        durability: Durability,
+    ) -> Result<Done, nvmf_storage::Error> {
+        if let Some(bytes) = self.whole {
+            backend.write(offset, &[IoSlice::new(bytes)], durability)?;
+            return Ok(self.wrote(bytes.len()));
         }
-        _ => Ok(job(membership, entry, whole, place, cx)),
-    };
-    done.unwrap_or_else(|error| failed(&error, operation, counters))
+        let start = offset;
+        for part in self.entry.staging.take_parts() {
+            let length = part.len() as u64;
+            if let Some(buffer) = memory.adopt(offset, part)? {
+                self.cx.pool.give(buffer);
+            }
+            offset += length;
+        }
+        self.membership.counters().written(offset - start);
+        Ok(Done::Succeeded)
+    }
+
+    fn read(
+        &mut self,
+        file: &dyn FileAccess,
+        offset: u64,
+        length: u32,
+    ) -> Result<Done, nvmf_storage::Error> {
+        let direct = file.alignment() > 1;
+        let mut parts = self.room(length as usize, direct);
+        if !direct && let Some(result) = try_read_all(file, offset, &mut parts) {
+            result?;
+            parts.into_iter().for_each(|part| self.entry.out.push(part.freeze()));
+            self.membership.counters().read(length.into());
+            return Ok(Done::Read);
+        }
+        self.submit(file, FileOp::Read { offset, parts })
+    }
+
+    /// Buffers of `length` bytes together, fit for direct I/O where that is wanted: one that the
+    /// system knows already, if there is one.
+    fn room(&mut self, length: usize, direct: bool) -> Vec<BytesMut> {
+        let known = (direct && length <= Pool::LARGE).then(|| self.engine.direct_buffer(length));
+        match known.flatten() {
+            Some(buffer) => vec![buffer],
+            None => self.cx.pool.take_many(length, direct),
+        }
+    }
+
+    fn write(&mut self, file: &dyn FileAccess, offset: u64) -> Result<Done, nvmf_storage::Error> {
+        let direct = file.alignment() > 1;
+        let parts = match self.whole {
+            Some(bytes) => {
+                if !direct && let Some(result) = file.try_write(offset, bytes) {
+                    return result.map(|()| self.wrote(bytes.len()));
+                }
+                copied(&[bytes], self.room(bytes.len(), direct))
+            }
+            None => {
+                let parts = self.entry.staging.take_parts();
+                let length = parts.iter().map(|part| part.len()).sum();
+                if direct {
+                    let pieces: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
+                    let aligned = copied(&pieces, self.room(length, true));
+                    parts.into_iter().for_each(|part| self.cx.pool.give(part));
+                    aligned
+                } else if let Some(result) = try_write_all(file, offset, &parts) {
+                    parts.into_iter().for_each(|part| self.cx.pool.give(part));
+                    return result.map(|()| self.wrote(length));
+                } else {
+                    parts
+                }
+            }
+        };
+        self.submit(file, FileOp::Write { offset, parts })
+    }
+
+    /// Leaves a read or write to the engine.
+    fn submit(&mut self, file: &dyn FileAccess, op: FileOp) -> Result<Done, nvmf_storage::Error> {
+        let writing = matches!(op, FileOp::Write { .. });
+        let id = self.cx.files.id(file, self.engine);
+        let id = id.map_err(|error| file.error_of(error, writing))?;
+        let token = self.cx.files.token(self.place);
+        self.engine.submit(id, op, token);
+        Ok(Done::Outside)
+    }
+
+    /// The command's data in one piece: what came from the host, or nothing.
+    fn gather(&mut self) -> Vec<u8> {
+        match self.whole {
+            Some(bytes) => bytes.to_vec(),
+            None => self.entry.staging.take_parts().concat(),
+        }
+    }
+
+    /// Leaves a command to a thread that may wait.
+    fn job(&mut self) -> Done {
+        let association = Arc::clone(self.membership.association());
+        let counters = Arc::clone(self.membership.counters());
+        let (sqe, length) = (self.entry.sqe, self.entry.data.length());
+        let mut data = self.gather();
+        let (post, place) = (self.cx.post.clone(), self.place);
+        self.cx.shared.jobs.run(move || {
+            let work = || match plan(&association, &sqe, length) {
+                Ok(Plan::Execute(operation)) => {
+                    let to_host = match operation.transfer() {
+                        Transfer::ToHost(length) => length as usize,
+                        Transfer::FromHost(_) | Transfer::None => 0,
+                    };
+                    if to_host > 0 {
+                        data.resize(to_host, 0);
+                    }
+                    operation.execute(&mut data, &counters)?;
+                    data.truncate(to_host);
+                    Ok(data)
+                }
+                Ok(Plan::Disconnect) => Err(Status::INTERNAL_ERROR),
+                Err(status) => Err(status),
+            };
+            let result = catch_unwind(AssertUnwindSafe(work)).ok();
+            // Without the core there is nobody to tell.
+            let _ = post.post(Post::Job(JobDone { place, result }));
+        });
+        Done::Outside
+    }
 }
 
 /// The status of a command whose storage failed, which is told.
@@ -106,36 +244,6 @@ fn failed(error: &nvmf_storage::Error, operation: &Operation<'_>, counters: &Cou
     let status = storage_status(error, writing);
     operation.note_failure(error, status, counters);
     Done::Failed(status)
-}
-
-/// Reads by reference.
-fn lend(
-    memory: &dyn Resident,
-    offset: u64,
-    length: u32,
-    entry: &mut Entry,
-    counters: &Counters,
-) -> Result<Done, nvmf_storage::Error> {
-    memory.lend(offset, length.into(), &mut |piece| entry.out.push(piece))?;
-    counters.read(length.into());
-    Ok(Done::Read)
-}
-
-/// Writes what was received into buffers, which the memory may keep.
-fn adopt(
-    memory: &dyn Resident,
-    mut offset: u64,
-    entry: &mut Entry,
-    cx: &mut Context,
-) -> Result<(), nvmf_storage::Error> {
-    for part in entry.staging.into_parts() {
-        let length = part.len() as u64;
-        if let Some(buffer) = memory.adopt(offset, part)? {
-            cx.pool.give(buffer);
-        }
-        offset += length;
-    }
-    Ok(())
 }
 
 /// Whether a command on memory takes no longer than others can wait.
@@ -150,51 +258,6 @@ fn is_quick(operation: &Operation<'_>) -> bool {
     length <= AT_ONCE && matches!(ns.backend().access(), Access::Resident(_))
 }
 
-/// The command's data in one piece: what came from the host, or nothing.
-fn gather(entry: &mut Entry, whole: Option<&[u8]>) -> Vec<u8> {
-    match whole {
-        Some(bytes) => bytes.to_vec(),
-        None => entry.staging.into_parts().concat(),
-    }
-}
-
-/// Leaves a command to a thread that may wait.
-fn job(
-    membership: &IoQueue,
-    entry: &mut Entry,
-    whole: Option<&[u8]>,
-    place: Place,
-    cx: &mut Context,
-) -> Done {
-    let association = Arc::clone(membership.association());
-    let counters = Arc::clone(membership.counters());
-    let (sqe, length) = (entry.sqe, entry.data.length());
-    let mut data = gather(entry, whole);
-    let post = cx.post.clone();
-    cx.shared.jobs.run(move || {
-        let work = || match plan(&association, &sqe, length) {
-            Ok(Plan::Execute(operation)) => {
-                let to_host = match operation.transfer() {
-                    Transfer::ToHost(length) => length as usize,
-                    _ => 0,
-                };
-                if to_host > 0 {
-                    data.resize(to_host, 0);
-                }
-                operation.execute(&mut data, &counters)?;
-                data.truncate(to_host);
-                Ok(data)
-            }
-            Ok(Plan::Disconnect) => Err(Status::INTERNAL_ERROR),
-            Err(status) => Err(status),
-        };
-        let result = catch_unwind(AssertUnwindSafe(work)).ok();
-        // Without the core there is nobody to tell.
-        let _ = post.post(Post::Job(JobDone { place, result }));
-    });
-    Done::Outside
-}
-
 /// How it went with a command that a job did.
 pub(super) fn job_done(result: Result<Vec<u8>, Status>, entry: &mut Entry) -> Done {
     match result {
@@ -207,81 +270,18 @@ pub(super) fn job_done(result: Result<Vec<u8>, Status>, entry: &mut Entry) -> Do
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of a connection that it takes")]
-fn read_file<E: Engine>(
+fn try_read_all(
     file: &dyn FileAccess,
-    offset: u64,
-    length: u32,
-    entry: &mut Entry,
-    counters: &Counters,
-    place: Place,
-    cx: &mut Context,
-    engine: &mut E,
-) -> Result<Done, nvmf_storage::Error> {
-    let direct = file.alignment() > 1;
-    let mut parts = cx.pool.take_many(length as usize, direct);
-    if !direct {
-        let mut at = offset;
-        let mut there = true;
-        for part in &mut parts {
-            match file.try_read(at, part) {
-                Some(result) => result?,
-                None => {
-                    there = false;
-                    break;
-                }
-            }
-            at += part.len() as u64;
+    mut offset: u64,
+    parts: &mut [BytesMut],
+) -> Option<Result<(), nvmf_storage::Error>> {
+    for part in parts {
+        if let Err(error) = file.try_read(offset, part)? {
+            return Some(Err(error));
         }
-        if there {
-            parts.into_iter().for_each(|part| entry.out.push(part.freeze()));
-            counters.read(length.into());
-            return Ok(Done::Read);
-        }
+        offset += part.len() as u64;
     }
-    submit(file, FileOp::Read { offset, parts }, place, cx, engine)
-}
-
-#[expect(clippy::too_many_arguments, reason = "the parts of a connection that it takes")]
-fn write_file<E: Engine>(
-    file: &dyn FileAccess,
-    offset: u64,
-    entry: &mut Entry,
-    whole: Option<&[u8]>,
-    counters: &Counters,
-    place: Place,
-    cx: &mut Context,
-    engine: &mut E,
-) -> Result<Done, nvmf_storage::Error> {
-    let direct = file.alignment() > 1;
-    let written = |length: usize| {
-        counters.written(length as u64);
-        Ok(Done::Succeeded)
-    };
-    let parts = match whole {
-        Some(bytes) => {
-            if !direct && let Some(result) = file.try_write(offset, bytes) {
-                return result.and_then(|()| written(bytes.len()));
-            }
-            copied(&[bytes], bytes.len(), direct, cx)
-        }
-        None => {
-            let parts = entry.staging.into_parts();
-            let length = parts.iter().map(|part| part.len()).sum();
-            if direct {
-                let pieces: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
-                let aligned = copied(&pieces, length, true, cx);
-                parts.into_iter().for_each(|part| cx.pool.give(part));
-                aligned
-            } else if let Some(result) = try_write_all(file, offset, &parts) {
-                parts.into_iter().for_each(|part| cx.pool.give(part));
-                return result.and_then(|()| written(length));
-            } else {
-                parts
-            }
-        }
-    };
-    submit(file, FileOp::Write { offset, parts }, place, cx, engine)
+    Some(Ok(()))
 }
 
 fn try_write_all(
@@ -298,9 +298,8 @@ fn try_write_all(
     Some(Ok(()))
 }
 
-/// A copy in buffers from the pool, aligned for direct I/O where that is wanted.
-fn copied(pieces: &[&[u8]], length: usize, direct: bool, cx: &mut Context) -> Vec<BytesMut> {
-    let mut parts = cx.pool.take_many(length, direct);
+/// Fills buffers with a copy.
+fn copied(pieces: &[&[u8]], mut parts: Vec<BytesMut>) -> Vec<BytesMut> {
     let mut pieces = pieces.iter().copied();
     let mut piece: &[u8] = &[];
     for part in &mut parts {
@@ -317,20 +316,6 @@ fn copied(pieces: &[&[u8]], length: usize, direct: bool, cx: &mut Context) -> Ve
         }
     }
     parts
-}
-
-fn submit<E: Engine>(
-    file: &dyn FileAccess,
-    op: FileOp,
-    place: Place,
-    cx: &mut Context,
-    engine: &mut E,
-) -> Result<Done, nvmf_storage::Error> {
-    let writing = matches!(op, FileOp::Write { .. });
-    let id = cx.files.id(file, engine).map_err(|error| file.error_of(error, writing))?;
-    let token = cx.files.token(place);
-    engine.submit(id, op, token);
-    Ok(Done::Outside)
 }
 
 /// How it went with a command that the engine did.
