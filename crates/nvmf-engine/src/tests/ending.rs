@@ -21,6 +21,7 @@ for_every_engine! {
     a_listener_may_be_closed_while_it_accepts,
     what_is_sent_before_closing_arrives,
     an_engine_is_dropped_with_everything_in_flight,
+    an_engine_that_is_dropped_has_closed_its_sockets,
     an_engine_may_be_replaced_while_it_tells,
 }
 
@@ -298,6 +299,22 @@ fn an_engine_is_dropped_with_everything_in_flight<K: Kind>() {
             match peer.read_to_end(&mut Vec::new()) {
                 Ok(_) => {}
                 Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+            }
+        }
+    }
+}
+
+fn an_engine_that_is_dropped_has_closed_its_sockets<K: Kind>() {
+    for state in [State::Fresh, State::Receiving, State::AskedToFill, State::Filling] {
+        let mut rig = Rig::<K>::new();
+        let mut peers: Vec<_> = (0..20).map(|_| in_state(&mut rig, state).1).collect();
+        drop(rig);
+        // At once: nothing in the kernel keeps them open.
+        for peer in &mut peers {
+            peer.set_nonblocking(true).unwrap();
+            match peer.read(&mut [0]) {
+                Ok(n) => assert_eq!(n, 0),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{state:?}"),
             }
         }
     }
