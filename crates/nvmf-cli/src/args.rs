@@ -311,12 +311,14 @@ pub(crate) struct Transfer {
     /// How many bytes; where left out, all there are.
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub length: Option<u64>,
-    /// I/O queues, a connection and a thread each.
+    /// I/O queues, a connection each.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub queues: u16,
     /// Commands outstanding at once, on all queues together.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub qd: u16,
+    #[command(flatten)]
+    pub engine: EngineOption,
 }
 
 /// Which event loop.

@@ -12,12 +12,12 @@ mod identify;
 mod limits;
 mod log;
 mod output;
-mod pipeline;
 mod progress;
 mod property;
 mod read;
 mod serve;
 mod target;
+mod transfer;
 mod write;
 
 use std::io;

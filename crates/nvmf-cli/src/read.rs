@@ -1,20 +1,21 @@
 //! `nvmf read`
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
-use nvmf::host::QueuePair;
-use nvmf::spec::opcode;
-use nvmf::{Data, Deadline};
+use bytes::BytesMut;
+use nvmf::spec::Cqe;
+use nvmf_host::{Buffer, CommandError, Next, Request, Workload};
 
 use crate::args;
 use crate::connect::Connector;
 use crate::failure::Usage;
-use crate::pipeline::{self, Board, Crew, Session, Step};
 use crate::progress::Progress;
+use crate::transfer::{self, Board, Session, Step};
 
 pub(crate) fn run(args: &args::Read) -> anyhow::Result<()> {
     let (connector, file) =
@@ -27,7 +28,7 @@ pub(crate) fn run(args: &args::Read) -> anyhow::Result<()> {
         .into());
     }
     let file = file.filter(|file| file != "-");
-    let prepared = pipeline::prepare(&connector)?;
+    let prepared = transfer::prepare(&connector)?;
     let args::Transfer { offset, length, .. } = args.transfer;
     let length = length.unwrap_or_else(|| prepared.namespace.bytes().saturating_sub(offset));
     let end = prepared.check_range(offset, length)?;
@@ -69,20 +70,17 @@ fn transfer(
     let plan = Plan::new(&session, offset, end);
     let progress = Progress::new(Some(end - offset));
     // Twice what is outstanding: slow writers hold up the queues, and not the other way around.
-    let window = 2 * u64::try_from(session.depth * session.queues.len()).unwrap_or(u64::MAX);
-    let board = Board::new(Work { next: 0, taken: 0, window, ready: BTreeMap::new(), written: 0 });
-    let mut crew = Crew::new(&board);
-    crew.file_side(move |board| deliver(board, plan, &name, output))?;
-    let (depth, timeout) = (session.depth, session.timeout);
-    for queue in std::mem::take(&mut session.queues) {
-        crew.worker(queue, move |queue, board| fetch(queue, board, plan, depth, timeout))?;
-    }
-    let attended = crew.attend(&mut session.association, |work| progress.set(work.written));
+    let window = 2 * u64::try_from(session.depth).unwrap_or(u64::MAX);
+    let board = Board::new(Work { window, ..Work::default() });
+    transfer::file_side(&board, move |board| deliver(board, plan, &name, output))?;
+    let reader = Reader { board: Arc::clone(&board), plan };
+    let done =
+        session.run(&board, reader, |error, _| error.into(), |work| progress.set(work.written));
     let written = board.update(|work| work.written);
-    match attended {
-        Ok(queues) => {
+    match done {
+        Ok(()) => {
             progress.finish("read", written);
-            Ok(session.association.shutdown(queues)?)
+            session.shutdown()
         }
         Err(error) => {
             progress.abandon();
@@ -134,6 +132,7 @@ impl Plan {
 }
 
 /// How far reading is; chunks are numbered from 0.
+#[derive(Default)]
 struct Work {
     /// The next chunk to be asked for.
     next: u64,
@@ -142,24 +141,30 @@ struct Work {
     /// How many chunks may be between the two.
     window: u64,
     /// Chunks that came before it was their turn.
-    ready: BTreeMap<u64, Data>,
+    ready: BTreeMap<u64, BytesMut>,
+    /// Buffers of chunks that are written out.
+    free: Vec<BytesMut>,
     /// Bytes written out.
     written: u64,
 }
 
 impl Work {
-    fn next(&mut self, plan: &Plan) -> Step<(u64, u64, u64)> {
-        match plan.blocks(self.next) {
-            None => Step::Done,
-            Some(_) if self.next >= self.taken + self.window => Step::Wait,
-            Some((first, last)) => {
-                self.next += 1;
-                Step::Take((self.next - 1, first, last))
-            }
+    /// The next chunk to be asked for, and a buffer for it.
+    fn next(&mut self, plan: &Plan) -> Step<Request> {
+        let Some((first, last)) = plan.blocks(self.next) else { return Step::Done };
+        if self.next >= self.taken + self.window {
+            return Step::Wait;
         }
+        let index = self.next;
+        self.next += 1;
+        let blocks = u32::try_from(last - first).unwrap_or(u32::MAX);
+        let bytes = usize::try_from((last - first) * plan.block_size).unwrap_or(usize::MAX);
+        let mut buffer = self.free.pop().unwrap_or_default();
+        buffer.resize(bytes, 0);
+        Step::Take(Request::read(plan.nsid, first, blocks, buffer).with_token(index))
     }
 
-    fn turn(&mut self, plan: &Plan) -> Step<(u64, Data)> {
+    fn turn(&mut self, plan: &Plan) -> Step<(u64, BytesMut)> {
         if plan.blocks(self.taken).is_none() {
             return Step::Done;
         }
@@ -173,35 +178,31 @@ impl Work {
     }
 }
 
-/// Reads chunks on one queue, several at once.
-fn fetch(
-    queue: &mut QueuePair,
-    board: &Board<Work>,
+/// Reads chunks, several at once.
+struct Reader {
+    board: Arc<Board<Work>>,
     plan: Plan,
-    depth: usize,
-    timeout: Duration,
-) -> Result<(), nvmf::Error> {
-    let mut asked = HashMap::new();
-    loop {
-        while asked.len() < depth && queue.has_room() {
-            let found = if asked.is_empty() {
-                board.wait(|work| work.next(&plan))
-            } else {
-                board.poll(|work| work.next(&plan))
-            };
-            let Some((index, first, last)) = found else { break };
-            let blocks = last - first;
-            let bytes = usize::try_from(blocks * plan.block_size).unwrap_or(usize::MAX);
-            let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
-            let sqe = pipeline::command(opcode::nvm::READ, plan.nsid, first, blocks);
-            asked.insert(queue.submit(sqe, Data::read(bytes))?, index);
-        }
-        if asked.is_empty() {
-            return Ok(());
-        }
-        let completion = queue.wait_any(Deadline::after(timeout))?.into_result("Read")?;
-        if let Some(index) = asked.remove(&completion.id) {
-            board.update(|work| work.ready.insert(index, completion.data));
+}
+
+impl Workload for Reader {
+    fn next(&mut self, _: usize, _: Instant) -> Next {
+        transfer::next(self.board.poll(|work| work.next(&self.plan)))
+    }
+
+    fn complete(
+        &mut self,
+        _: usize,
+        index: u64,
+        result: Result<Cqe, CommandError>,
+        buffer: Buffer,
+        _: Instant,
+    ) {
+        match (result, buffer) {
+            (Ok(_), Buffer::Read(bytes)) => {
+                self.board.note(|work| work.ready.insert(index, bytes));
+            }
+            (Err(error), _) => self.board.refuse("Read", error),
+            (Ok(_), _) => {}
         }
     }
 }
@@ -214,11 +215,14 @@ fn deliver(
     mut output: Box<dyn Write + Send>,
 ) -> anyhow::Result<()> {
     let cannot = || format!("cannot write {name}");
-    while let Some((index, data)) = board.wait(|work| work.turn(&plan)) {
-        let bytes = data.into_bytes();
+    while let Some((index, bytes)) = board.wait(|work| work.turn(&plan)) {
         let part = plan.cut(index, &bytes);
         output.write_all(part).with_context(cannot)?;
-        board.update(|work| work.written += u64::try_from(part.len()).unwrap_or(0));
+        let written = u64::try_from(part.len()).unwrap_or(0);
+        board.update(|work| {
+            work.written += written;
+            work.free.push(bytes);
+        });
     }
     output.flush().with_context(cannot)
 }

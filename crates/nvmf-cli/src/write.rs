@@ -4,18 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileTypeExt;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use nvmf::host::{CommandId, QueuePair};
-use nvmf::spec::{Sqe, opcode};
-use nvmf::{Data, Deadline, Transfer};
+use bytes::{Bytes, BytesMut};
+use nvmf::spec::Cqe;
+use nvmf_host::{Buffer, CommandError, Next, Request, Workload};
 
 use crate::args;
 use crate::connect::Connector;
 use crate::failure;
-use crate::pipeline::{self, Board, Crew, Session, Step};
 use crate::progress::Progress;
+use crate::transfer::{self, Board, Session, Step};
 
 /// How long a Flush may take at least: a device may have much to write.
 const FLUSH_TIME: Duration = Duration::from_secs(60);
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &args::Write) -> anyhow::Result<()> {
     }
     input.length = length.or(input.length);
 
-    let prepared = pipeline::prepare(&connector)?;
+    let prepared = transfer::prepare(&connector)?;
     if prepared.namespace.write_protected {
         bail!("namespace {} is write protected; nothing was written", prepared.namespace.nsid);
     }
@@ -86,36 +87,37 @@ fn transfer(mut session: Session, input: Input, offset: u64, end: u64) -> anyhow
         block_size: usize::try_from(session.namespace.block_size)?,
         chunk_bytes: session.chunk_bytes(),
     };
-    let room = session.depth * session.queues.len();
+    let room = session.depth;
     let work = Work { pieces: VecDeque::new(), room, closed: false, trouble: None, written: 0 };
     let board = Board::new(work);
-    let mut crew = Crew::new(&board);
-    crew.file_side(move |board| {
+    transfer::file_side(&board, move |board| {
         let trouble = supply(board, layout, input, offset, end).err();
         // What was read before is still written: trouble with the input does not stop the queues.
         board.update(|work| (work.closed, work.trouble) = (true, trouble));
         Ok(())
     })?;
-    let (depth, timeout) = (session.depth, session.timeout);
-    for queue in std::mem::take(&mut session.queues) {
-        crew.worker(queue, move |queue, board| store(queue, board, layout, depth, timeout))?;
-    }
-    let attended = crew
-        .attend(&mut session.association, |work| progress.set(work.written))
-        .and_then(|queues| flush(crew, &mut session, queues));
+    let writer = Writer::new(&board, layout, session.timeout.max(FLUSH_TIME));
+    let done = session.run(
+        &board,
+        writer,
+        |error, writer| writer.explain(error),
+        |work| {
+            progress.set(work.written);
+        },
+    );
     let (written, trouble) = board.update(|work| (work.written, work.trouble.take()));
     let so_far = || match total {
         Some(total) => format!("stopped after {written} of {total} bytes"),
         None => format!("stopped after {written} bytes"),
     };
-    match (attended, trouble) {
-        (Ok(queues), None) => {
+    match (done, trouble) {
+        (Ok(()), None) => {
             progress.finish("wrote", written);
-            Ok(session.association.shutdown(queues)?)
+            session.shutdown()
         }
-        (Ok(queues), Some(trouble)) => {
+        (Ok(()), Some(trouble)) => {
             progress.abandon();
-            session.association.shutdown(queues)?;
+            session.shutdown()?;
             Err(trouble.context(so_far()))
         }
         (Err(error), _) => {
@@ -123,28 +125,6 @@ fn transfer(mut session: Session, input: Input, offset: u64, end: u64) -> anyhow
             Err(error.context(so_far()))
         }
     }
-}
-
-/// Makes durable what was written.
-fn flush(
-    mut crew: Crew<Work>,
-    session: &mut Session,
-    mut queues: Vec<QueuePair>,
-) -> anyhow::Result<Vec<QueuePair>> {
-    let Some(queue) = queues.pop() else { return Ok(queues) };
-    let limit = session.timeout.max(FLUSH_TIME);
-    let mut sqe = Sqe::new(opcode::nvm::FLUSH);
-    sqe.nsid.set(session.namespace.nsid);
-    crew.worker(queue, move |queue, _| {
-        queue.execute(sqe, Transfer::None, Deadline::after(limit)).map(|_| ())
-    })?;
-    let flushed = crew.attend(&mut session.association, |_| ());
-    // A Flush has a limit of its own, which is the one to name.
-    queues.extend(flushed.map_err(|error| match failure::timed_out(&error) {
-        true => anyhow!("{error:#}{}", failure::limit(limit)).context("cannot flush"),
-        false => error,
-    })?);
-    Ok(queues)
 }
 
 #[derive(Clone, Copy)]
@@ -262,75 +242,125 @@ enum Op {
     Write(u64),
     /// Reads the block that a piece is a part of.
     Merge(Piece),
+    /// Makes durable what was written.
+    Flush,
 }
 
-/// Writes pieces on one queue, several at once.
-fn store(
-    queue: &mut QueuePair,
-    board: &Board<Work>,
+/// Writes pieces, several at once, and flushes at the end.
+struct Writer {
+    board: Arc<Board<Work>>,
     layout: Layout,
-    depth: usize,
-    timeout: Duration,
-) -> Result<(), nvmf::Error> {
-    let mut asked: HashMap<CommandId, Op> = HashMap::new();
-    loop {
-        while asked.len() < depth && queue.has_room() {
-            let found =
-                if asked.is_empty() { board.wait(Work::next) } else { board.poll(Work::next) };
-            let Some(piece) = found else { break };
-            let (id, op) = start(queue, layout, piece)?;
-            asked.insert(id, op);
+    flush_limit: Duration,
+    /// By token.
+    under_way: HashMap<u64, Op>,
+    begun: u64,
+    /// Blocks that pieces were put into, still to be written: where, what, and how many bytes of
+    /// it are the input's.
+    merged: VecDeque<(u64, Bytes, u64)>,
+    flushing: bool,
+}
+
+impl Writer {
+    fn new(board: &Arc<Board<Work>>, layout: Layout, flush_limit: Duration) -> Self {
+        Self {
+            board: Arc::clone(board),
+            layout,
+            flush_limit,
+            under_way: HashMap::new(),
+            begun: 0,
+            merged: VecDeque::new(),
+            flushing: false,
         }
-        if asked.is_empty() {
-            return Ok(());
+    }
+
+    fn begin(&mut self, request: Request, op: Op) -> Next {
+        self.begun += 1;
+        self.under_way.insert(self.begun, op);
+        Next::Io(request.with_token(self.begun))
+    }
+
+    fn write(&mut self, lba: u64, bytes: Bytes, of_input: u64) -> Next {
+        let Layout { nsid, block_size, .. } = self.layout;
+        let blocks = u32::try_from(bytes.len() / block_size).unwrap_or(u32::MAX);
+        self.begin(Request::write(nsid, lba, blocks, bytes), Op::Write(of_input))
+    }
+
+    /// Writes a piece, or reads its block first if it is a part of one.
+    fn piece(&mut self, piece: Piece) -> Next {
+        let Layout { nsid, block_size, .. } = self.layout;
+        if piece.is_whole(block_size) {
+            let of_input = u64::try_from(piece.bytes.len()).unwrap_or(0);
+            return self.write(piece.lba, piece.bytes.into(), of_input);
         }
-        let completion = queue.wait_any(Deadline::after(timeout))?;
-        match asked.remove(&completion.id) {
-            Some(Op::Write(bytes)) => {
-                completion.into_result("Write")?;
-                board.update(|work| work.written += bytes);
-            }
-            Some(Op::Merge(piece)) => {
-                let block = completion.into_result("Read")?.data.into_bytes();
-                let (id, op) = merge(queue, layout, &piece, &block)?;
-                asked.insert(id, op);
-            }
-            None => {}
+        let request = Request::read(nsid, piece.lba, 1, BytesMut::zeroed(block_size));
+        self.begin(request, Op::Merge(piece))
+    }
+
+    /// There are no more pieces.
+    fn last(&mut self) -> Next {
+        if self.flushing {
+            return Next::Done;
         }
+        if !self.under_way.is_empty() {
+            return Next::Later;
+        }
+        self.flushing = true;
+        let request = Request::flush(self.layout.nsid).with_limit(self.flush_limit);
+        self.begin(request, Op::Flush)
+    }
+
+    /// A Flush has a limit of its own, which is the one to name.
+    fn explain(&self, error: nvmf_host::Error) -> anyhow::Error {
+        let error = anyhow!(error);
+        if self.flushing && failure::timed_out(&error) {
+            return anyhow!("{error:#}{}", failure::limit(self.flush_limit))
+                .context("cannot flush");
+        }
+        error
     }
 }
 
-/// Writes a piece, or reads its block first if it is a part of one.
-fn start(
-    queue: &mut QueuePair,
-    layout: Layout,
-    piece: Piece,
-) -> Result<(CommandId, Op), nvmf::Error> {
-    let Layout { nsid, block_size, .. } = layout;
-    if !piece.is_whole(block_size) {
-        let sqe = pipeline::command(opcode::nvm::READ, nsid, piece.lba, 1);
-        let id = queue.submit(sqe, Data::read(block_size))?;
-        return Ok((id, Op::Merge(piece)));
+impl Workload for Writer {
+    fn next(&mut self, _: usize, _: Instant) -> Next {
+        if self.board.has_failed() {
+            return Next::Done;
+        }
+        if let Some((lba, bytes, of_input)) = self.merged.pop_front() {
+            return self.write(lba, bytes, of_input);
+        }
+        match self.board.poll(Work::next) {
+            Step::Take(piece) => self.piece(piece),
+            Step::Wait => Next::Later,
+            Step::Done => self.last(),
+        }
     }
-    let blocks = u32::try_from(piece.bytes.len() / block_size).unwrap_or(u32::MAX);
-    let sqe = pipeline::command(opcode::nvm::WRITE, nsid, piece.lba, blocks);
-    let bytes = u64::try_from(piece.bytes.len()).unwrap_or(0);
-    Ok((queue.submit(sqe, Data::write(piece.bytes))?, Op::Write(bytes)))
-}
 
-/// Writes the block that a piece is a part of, the rest of it as it was.
-fn merge(
-    queue: &mut QueuePair,
-    layout: Layout,
-    piece: &Piece,
-    block: &[u8],
-) -> Result<(CommandId, Op), nvmf::Error> {
-    let mut block = block.to_vec();
-    let end = piece.offset + piece.bytes.len();
-    block[piece.offset..end].copy_from_slice(&piece.bytes);
-    let sqe = pipeline::command(opcode::nvm::WRITE, layout.nsid, piece.lba, 1);
-    let bytes = u64::try_from(piece.bytes.len()).unwrap_or(0);
-    Ok((queue.submit(sqe, Data::write(block))?, Op::Write(bytes)))
+    fn complete(
+        &mut self,
+        _: usize,
+        token: u64,
+        result: Result<Cqe, CommandError>,
+        buffer: Buffer,
+        _: Instant,
+    ) {
+        let op = self.under_way.remove(&token);
+        match (op, result, buffer) {
+            (Some(Op::Write(of_input)), Ok(_), _) => {
+                self.board.note(|work| work.written += of_input);
+            }
+            (Some(Op::Merge(piece)), Ok(_), Buffer::Read(mut block)) => {
+                // The rest of the block stays as it was.
+                let end = piece.offset + piece.bytes.len();
+                block[piece.offset..end].copy_from_slice(&piece.bytes);
+                let of_input = u64::try_from(piece.bytes.len()).unwrap_or(0);
+                self.merged.push_back((piece.lba, block.freeze(), of_input));
+            }
+            (Some(Op::Write(_)), Err(error), _) => self.board.refuse("Write", error),
+            (Some(Op::Merge(_)), Err(error), _) => self.board.refuse("Read", error),
+            (Some(Op::Flush), Err(error), _) => self.board.refuse("Flush", error),
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]

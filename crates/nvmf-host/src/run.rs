@@ -139,6 +139,7 @@ impl<W: Workload> Driver<'_, W> {
             self.queues.push(queue);
             if !received.is_empty() {
                 self.received(engine, conn, &received);
+                self.judge(engine)?;
             }
         }
         Ok(())
@@ -173,13 +174,14 @@ impl<W: Workload> Driver<'_, W> {
         self.seen = None;
         self.completed = 0;
         let busy = engine.turn(self, wait)?;
-        match self.failure.take() {
-            None => Ok(busy),
-            Some((at, error)) => {
-                self.take_leave(engine, at);
-                Err(error)
-            }
-        }
+        self.judge(engine).map(|()| busy)
+    }
+
+    /// An error if something failed on a queue.
+    fn judge<E: Engine>(&mut self, engine: &mut E) -> Result<(), Error> {
+        let Some((at, error)) = self.failure.take() else { return Ok(()) };
+        self.take_leave(engine, at);
+        Err(error)
     }
 
     fn wait(&self, busy: bool, pace: &mut Pace) -> Wait {
