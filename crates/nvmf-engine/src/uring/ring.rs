@@ -333,7 +333,7 @@ impl Ring {
     }
 }
 
-/// Operations in flight when the last ring of this thread was dropped.
+// Operations in flight when the last ring of this thread was dropped.
 #[cfg(test)]
 thread_local!(pub(super) static LEFT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
 
