@@ -177,6 +177,7 @@ impl Program for Abandoned {
             engine.send(*conn, message).unwrap();
         }
         let _ = engine.turn(&mut server, Wait::No);
+        peers.extend((0..20).map(|_| TcpStream::connect(address).unwrap()));
     }
 }
 

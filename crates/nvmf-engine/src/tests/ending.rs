@@ -249,10 +249,17 @@ fn a_listener_may_be_closed_while_it_accepts<K: Kind>() {
             engine.unlisten(*id);
         }
     });
-    let _peers: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let peers: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
     rig.until("accepted", |events| !events.is_empty());
     rig.linger();
     assert_eq!(rig.log.events.len(), 1);
+    // The others were refused, or accepted in vain.
+    let closed = peers.iter().filter(|peer| {
+        peer.set_nonblocking(true).unwrap();
+        let read = (&**peer).read(&mut [0]);
+        !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
+    assert_eq!(closed.count(), 9);
 }
 
 fn what_is_sent_before_closing_arrives<K: Kind>() {
