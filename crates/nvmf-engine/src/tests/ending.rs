@@ -256,8 +256,7 @@ fn a_listener_may_be_closed_while_it_accepts<K: Kind>() {
     // The others were refused, or accepted in vain.
     let closed = peers.iter().filter(|peer| {
         peer.set_nonblocking(true).unwrap();
-        let mut stream: &TcpStream = peer;
-        let read = stream.read(&mut [0]);
+        let read = (&**peer).read(&mut [0]);
         !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     });
     assert_eq!(closed.count(), 9);

@@ -333,9 +333,11 @@ impl Ring {
     }
 }
 
-// Operations in flight when the last ring of this thread was dropped.
 #[cfg(test)]
-thread_local!(pub(super) static LEFT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+thread_local! {
+    /// Operations in flight when the last ring of this thread was dropped.
+    pub(super) static LEFT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
 
 impl Drop for Ring {
     fn drop(&mut self) {

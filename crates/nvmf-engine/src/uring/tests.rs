@@ -1,6 +1,7 @@
 //! What only this engine promises.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -168,4 +169,17 @@ fn buffers_stay_while_the_kernel_fills_them_even_if_sending_fails() {
     rig.linger();
     assert!(watch.borrow_mut().try_reclaim(1000), "it is dropped in the end");
     assert_eq!(rig.log.events.len(), 1);
+}
+
+#[test]
+fn sockets_that_nobody_was_told_of_are_closed_with_the_engine() {
+    let mut rig = Rig::<Ring>::new();
+    let (_, address) = rig.listen();
+    rig.linger();
+    let mut peer = TcpStream::connect(address).unwrap();
+    rig.engine.ring.wait(Some(LONG)).unwrap();
+    assert_eq!(rig.engine.ring.completions(), 1, "it is accepted");
+    drop(rig);
+    peer.set_read_timeout(Some(LONG)).unwrap();
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
 }
