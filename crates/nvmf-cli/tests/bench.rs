@@ -120,11 +120,12 @@ fn the_results_are_a_table_for_people_and_nothing_else_is_said() {
 #[test]
 fn a_rate_is_kept() {
     let server = Server::start(&["null:1G"]);
-    let args = ["--rate", "2000", "--queues", "2", "--cores", "2"];
+    let args = ["--rate", "300", "--queues", "2", "--cores", "2"];
     let results = bench_for("1", &server.target(), &args);
     let ios = count(&results, "total");
-    assert!((1900..2100).contains(&ios), "{ios} in a second");
-    assert_eq!(results["workload"]["rate"], 2000);
+    // Never faster; slower only on a machine that has much else to do.
+    assert!((200..330).contains(&ios), "{ios} in a second");
+    assert_eq!(results["workload"]["rate"], 300);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One I/O queue: a connection, the protocol's state, and the commands outstanding.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use nvmf::host::TcpQueue;
@@ -62,8 +62,8 @@ struct Commands(Vec<Option<Command>>);
 struct Command {
     buffer: Buffer,
     token: u64,
-    submitted: Instant,
-    limit: Duration,
+    /// When it has to be answered, in nanoseconds of the run.
+    due: u64,
     /// Not the workload's: nobody is told.
     internal: bool,
 }
@@ -152,23 +152,16 @@ impl Queue {
         self.outstanding < self.share && self.host.queue().has_room()
     }
 
-    pub(crate) fn submit(
-        &mut self,
-        request: Request,
-        timeout: Duration,
-        now: Instant,
-    ) -> Result<(), Error> {
-        let Request { sqe, buffer, token, limit } = request;
-        let limit = limit.unwrap_or(timeout);
-        self.start(sqe, Command { buffer, token, submitted: now, limit, internal: false })
+    /// Sends a command of the workload's, to be answered by `due`.
+    pub(crate) fn submit(&mut self, request: Request, due: u64) -> Result<(), Error> {
+        let Request { sqe, buffer, token, .. } = request;
+        self.start(sqe, Command { buffer, token, due, internal: false })
     }
 
     /// Sends the Disconnect command, of which the workload knows nothing.
-    pub(crate) fn leave(&mut self, sqe: Sqe, limit: Duration, now: Instant) -> Result<(), Error> {
+    pub(crate) fn leave(&mut self, sqe: Sqe, due: u64) -> Result<(), Error> {
         self.leaving = true;
-        let command =
-            Command { buffer: Buffer::None, token: 0, submitted: now, limit, internal: true };
-        self.start(sqe, command)
+        self.start(sqe, Command { buffer: Buffer::None, token: 0, due, internal: true })
     }
 
     fn start(&mut self, sqe: Sqe, command: Command) -> Result<(), Error> {
@@ -181,10 +174,13 @@ impl Queue {
             Buffer::Read(_) => Transfer::ToHost { length },
             Buffer::Write(_) => Transfer::ToController { length },
         };
-        let cid = self
-            .host
-            .submit(sqe, transfer)
-            .map_err(|error| self.error(TransportError::from(error)))?;
+        // What is encoded now leaves before anything is received: nothing in the batch can be a
+        // command that is complete already.
+        let cid = match self.message {
+            Some(_) => self.host.submit_to(sqe, transfer, &mut self.batch),
+            None => self.host.submit(sqe, transfer),
+        };
+        let cid = cid.map_err(|error| self.error(TransportError::from(error)))?;
         if self.trace {
             let sqe = Sqe { cid: cid.into(), ..sqe };
             tracing::trace!(qid = self.qid, command = %Line(&IoCommand(&sqe)));
@@ -196,7 +192,7 @@ impl Queue {
 
     /// Sends what is ready, if nothing is on its way.
     pub(crate) fn transmit<E: Engine>(&mut self, engine: &mut E) {
-        if !self.host.wants_transmit() {
+        if self.batch.is_empty() && !self.host.wants_transmit() {
             return;
         }
         let Some(mut message) = self.message.take() else { return };
@@ -342,11 +338,9 @@ impl Queue {
         }
     }
 
-    /// Whether a command is late, and when the next one will be.
-    pub(crate) fn lateness(&self, now: Instant) -> (bool, Option<Instant>) {
-        let due =
-            self.commands.0.iter().flatten().map(|command| command.submitted + command.limit).min();
-        (due.is_some_and(|due| due <= now), due)
+    /// When the first of the commands outstanding has to be answered.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.commands.0.iter().flatten().map(|command| command.due).min()
     }
 
     /// Gives up every command outstanding.

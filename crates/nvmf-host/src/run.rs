@@ -82,6 +82,7 @@ impl<W: Workload> Program for Run<'_, W> {
     fn run<E: Engine>(self, mut engine: E) -> Self::Output {
         let registration =
             self.options.handle.as_ref().map(|handle| handle.register(engine.waker()));
+        let (base, timeout) = (Instant::now(), nanoseconds(self.options.timeout));
         let mut driver = Driver {
             queues: Vec::with_capacity(self.queues.len()),
             by_conn: Vec::new(),
@@ -91,7 +92,9 @@ impl<W: Workload> Program for Run<'_, W> {
             completed: 0,
             woken: false,
             failure: None,
-            sweep: Instant::now() + self.options.timeout,
+            base,
+            timeout,
+            sweep: base + Duration::from_nanos(timeout),
             first: 0,
         };
         let result = driver
@@ -117,6 +120,9 @@ struct Driver<'o, W> {
     woken: bool,
     /// The queue on which something failed, and what.
     failure: Option<(usize, Error)>,
+    /// When the run began, and how long its commands may take, in nanoseconds.
+    base: Instant,
+    timeout: u64,
     /// When to look for commands that are late.
     sweep: Instant,
     /// The queue to be asked first, in turns.
@@ -204,6 +210,7 @@ impl<W: Workload> Driver<'_, W> {
     fn ask(&mut self, now: Instant) -> Result<(), Error> {
         let again = self.completed > 0 || std::mem::take(&mut self.woken);
         let count = self.queues.len();
+        let since = self.since(now);
         for at in (self.first..count).chain(0..self.first) {
             let queue = &mut self.queues[at];
             match queue.asks {
@@ -215,7 +222,8 @@ impl<W: Workload> Driver<'_, W> {
             while queue.has_room() {
                 queue.asks = match self.workload.next(at, now) {
                     Next::Io(request) => {
-                        queue.submit(request, self.options.timeout, now)?;
+                        let limit = request.limit.map_or(self.timeout, nanoseconds);
+                        queue.submit(request, since.saturating_add(limit))?;
                         Asks::Now
                     }
                     Next::NotBefore(time) => Asks::NotBefore(time),
@@ -241,17 +249,23 @@ impl<W: Workload> Driver<'_, W> {
         self.queues.iter().all(|queue| queue.asks == Asks::Never && queue.is_idle())
     }
 
+    /// Nanoseconds of the run.
+    fn since(&self, now: Instant) -> u64 {
+        nanoseconds(now.saturating_duration_since(self.base))
+    }
+
     /// Fails if a command is late; else says when to look again.
     fn sweep(&mut self, now: Instant) -> Result<(), Error> {
-        let mut next = now + self.options.timeout;
+        let since = self.since(now);
+        let mut next = since.saturating_add(self.timeout);
         for queue in &self.queues {
-            match queue.lateness(now) {
-                (true, _) => return Err(queue.error(TransportError::TimedOut)),
-                (false, Some(due)) => next = next.min(due),
-                (false, None) => {}
+            match queue.due() {
+                Some(due) if due <= since => return Err(queue.error(TransportError::TimedOut)),
+                Some(due) => next = next.min(due),
+                None => {}
             }
         }
-        self.sweep = next;
+        self.sweep = self.base + Duration::from_nanos(next);
         Ok(())
     }
 
@@ -262,8 +276,9 @@ impl<W: Workload> Driver<'_, W> {
         }
         let now = Instant::now();
         let sqe = Disconnect::new().to_sqe();
+        let due = self.since(now).saturating_add(self.timeout);
         for queue in self.queues.iter_mut().filter(|queue| !queue.ended) {
-            queue.leave(sqe, self.options.timeout, now)?;
+            queue.leave(sqe, due)?;
         }
         let deadline = now + self.options.timeout;
         loop {
@@ -363,6 +378,15 @@ impl<E: Engine, W: Workload> Handler<E> for Driver<'_, W> {
 
     fn woken(&mut self, _: &mut E) {
         self.woken = true;
+    }
+}
+
+/// In nanoseconds; what is longer than centuries is cut.
+fn nanoseconds(duration: Duration) -> u64 {
+    const LONGEST: u64 = 1 << 62;
+    match duration.as_secs().checked_mul(1_000_000_000) {
+        Some(whole) => whole.saturating_add(duration.subsec_nanos().into()).min(LONGEST),
+        None => LONGEST,
     }
 }
 

@@ -91,8 +91,8 @@ enum Phase {
 /// A command under way.
 #[derive(Clone, Copy, Debug)]
 struct Io {
-    /// From when on its latency counts.
-    since: Instant,
+    /// From when on its latency counts, in nanoseconds of the job.
+    since: u64,
     /// The unit, counted from the first one of this thread.
     unit: u64,
     generation: u32,
@@ -107,9 +107,10 @@ pub(crate) struct Job {
     pub number: usize,
     part: Range<u64>,
     phase: Phase,
-    /// When measuring begins and ends.
-    from: Instant,
-    until: Instant,
+    clock: Clock,
+    /// When measuring begins and ends, in nanoseconds of the job.
+    from: u64,
+    until: u64,
     measuring: bool,
     random: Random,
     /// The next unit of those in order.
@@ -125,12 +126,41 @@ pub(crate) struct Job {
     live: Option<Live>,
 }
 
+/// Times as numbers.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    base: Instant,
+    /// What was asked for last: mostly it is asked for again.
+    last: (Instant, u64),
+}
+
+impl Clock {
+    fn new(base: Instant) -> Self {
+        Self { base, last: (base, 0) }
+    }
+
+    /// In nanoseconds since the base.
+    fn nanoseconds(&mut self, now: Instant) -> u64 {
+        if self.last.0 != now {
+            let since = now.saturating_duration_since(self.base);
+            let nanoseconds = since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos());
+            self.last = (now, nanoseconds);
+        }
+        self.last.1
+    }
+
+    fn instant(self, nanoseconds: u64) -> Instant {
+        self.base + Duration::from_nanos(nanoseconds)
+    }
+}
+
+/// Commands at a steady pace; times in nanoseconds of the job.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     interval: f64,
-    first: Instant,
+    first: u64,
     sent: u64,
-    due: Instant,
+    due: u64,
 }
 
 impl Pace {
@@ -142,8 +172,7 @@ impl Pace {
     )]
     fn advance(&mut self) {
         self.sent += 1;
-        let after = (self.sent as f64 * self.interval) as u64;
-        self.due = self.first + Duration::from_nanos(after);
+        self.due = self.first + (self.sent as f64 * self.interval) as u64;
     }
 }
 
@@ -161,7 +190,6 @@ impl std::fmt::Debug for Live {
     }
 }
 
-const FAR: Duration = Duration::from_secs(1 << 32);
 /// Units tried for one that is free.
 const TRIES: u64 = 64;
 
@@ -181,17 +209,16 @@ impl Job {
                     .context("there is not enough memory to verify so large a range; see --size")
             })
             .transpose()?;
-        let now = Instant::now();
-        let far = now.checked_add(FAR).context("the clock is at its end")?;
         Ok(Self {
+            clock: Clock::new(Instant::now()),
             phase: Phase::Fill(if plan.verify && plan.mix > 0 { 0 } else { units }),
             random: Random::new(plan.seed ^ u64::try_from(number)? << 48),
             plan: Arc::clone(plan),
             shared: Arc::clone(shared),
             number,
             part,
-            from: far,
-            until: far,
+            from: u64::MAX,
+            until: u64::MAX,
             measuring: false,
             at: 0,
             pace: None,
@@ -221,19 +248,20 @@ impl Job {
 
     /// Begins with what was asked for.
     fn start(&mut self, start: Instant) {
-        self.from = start + self.plan.warmup;
-        self.until = self.from + self.plan.time;
+        let mut at = |after| self.clock.nanoseconds(start + after);
+        self.from = at(self.plan.warmup);
+        self.until = at(self.plan.warmup + self.plan.time);
         self.pace = self.plan.rate.map(|rate| {
             #[allow(clippy::cast_precision_loss, reason = "a rate of so many digits is none")]
             let (rate, threads, number) =
                 (rate as f64, self.plan.threads as f64, self.number as f64);
-            let first = start + Duration::from_secs_f64(number / rate);
+            let first = at(Duration::from_secs_f64(number / rate));
             Pace { interval: 1e9 * threads / rate, first, sent: 0, due: first }
         });
         self.phase = Phase::Run;
     }
 
-    fn run(&mut self, now: Instant) -> Option<Next> {
+    fn run(&mut self, now: u64) -> Option<Next> {
         if now >= self.until {
             let _ = self.shared.cpu[1].get_or_init(Cpu::now);
             self.phase = Phase::Drain;
@@ -244,7 +272,9 @@ impl Job {
             self.measuring = true;
         }
         let since = match &self.pace {
-            Some(pace) if now < pace.due => return Some(Next::NotBefore(pace.due)),
+            Some(pace) if now < pace.due => {
+                return Some(Next::NotBefore(self.clock.instant(pace.due)));
+            }
             Some(pace) => pace.due,
             None => now,
         };
@@ -279,14 +309,14 @@ impl Job {
         Some(unit)
     }
 
-    fn read(&mut self, unit: u64, since: Instant) -> Next {
+    fn read(&mut self, unit: u64, since: u64) -> Next {
         let buffer = self.buffer();
         let lba = self.plan.lba(self.part.start + unit);
         let token = self.note(Io { since, unit, generation: 0, write: false });
         Next::Io(Request::read(self.plan.nsid, lba, self.plan.blocks, buffer).with_token(token))
     }
 
-    fn write(&mut self, unit: u64, since: Instant) -> Next {
+    fn write(&mut self, unit: u64, since: u64) -> Next {
         let (bytes, generation) = if self.ledger.is_some() {
             let mut buffer = self.buffer();
             let generation =
@@ -317,7 +347,7 @@ impl Job {
         }
     }
 
-    fn fill(&mut self, unit: u64, now: Instant) -> Option<Next> {
+    fn fill(&mut self, unit: u64, now: u64) -> Option<Next> {
         if unit == self.units() {
             if self.outstanding() > 0 {
                 return Some(Next::Later);
@@ -331,7 +361,7 @@ impl Job {
         Some(self.write(unit, now))
     }
 
-    fn check(&mut self, mut unit: u64, now: Instant) -> Next {
+    fn check(&mut self, mut unit: u64, now: u64) -> Next {
         let Some(ledger) = &self.ledger else { return Next::Done };
         let units = self.part.end - self.part.start;
         while unit < units && !ledger.knows(place(unit)) {
@@ -397,6 +427,7 @@ impl Workload for Job {
         if self.shared.halted.load(Ordering::Relaxed) {
             return Next::Done;
         }
+        let now = self.clock.nanoseconds(now);
         loop {
             let next = match self.phase {
                 Phase::Run => self.run(now),
@@ -433,10 +464,11 @@ impl Workload for Job {
         let Ok(token) = u32::try_from(token) else { return };
         let Some(io) = self.ios.get(token as usize).copied() else { return };
         self.free.push(token);
-        if result.is_ok() && now >= self.from && now < self.until {
+        let seen = self.clock.nanoseconds(now);
+        if result.is_ok() && seen >= self.from && seen < self.until {
             let tally = self.live.as_mut().map_or(&mut self.tally, |live| &mut live.tally);
             let latency = if io.write { &mut tally.writes } else { &mut tally.reads };
-            latency.record(now.saturating_duration_since(io.since));
+            latency.record(seen.saturating_sub(io.since));
         }
         let buffer = match buffer {
             Buffer::Read(bytes) => Some(bytes),
@@ -447,7 +479,11 @@ impl Workload for Job {
             self.settle(io, result, buffer.as_deref().unwrap_or_default());
         }
         // Of a read that was lost, the buffer may have lost a part.
-        self.buffers.extend(buffer.filter(|bytes| bytes.len() == self.plan.bytes));
+        if let Some(bytes) = buffer
+            && bytes.len() == self.plan.bytes
+        {
+            self.buffers.push(bytes);
+        }
         self.live(now);
     }
 }

@@ -22,8 +22,7 @@ impl Latency {
         Histogram::new_with_bounds(1, longest, 3).map(Self).context("cannot count latencies")
     }
 
-    pub(crate) fn record(&mut self, took: Duration) {
-        let nanoseconds = took.as_secs() * 1_000_000_000 + u64::from(took.subsec_nanos());
+    pub(crate) fn record(&mut self, nanoseconds: u64) {
         self.0.saturating_record(nanoseconds);
     }
 

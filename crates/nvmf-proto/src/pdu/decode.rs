@@ -7,6 +7,10 @@ use super::header::{Header, Pdu, Shape};
 use crate::digest::{Crc32c, crc32c};
 use crate::{Role, Violation};
 
+mod quick;
+
+pub(crate) use quick::Quick;
+
 /// The longest header with its digest.
 const HEADER_MAX: usize = 128 + DIGEST_LEN;
 const COMMON_LEN: usize = size_of::<CommonHeader>();
@@ -18,6 +22,8 @@ const COMMON_LEN: usize = size_of::<CommonHeader>();
 pub struct Decoder {
     role: Role,
     format: Format,
+    /// Headers may come by the shorter way.
+    quick: bool,
     state: State,
     /// The header that is coming, or the one that came last.
     partial: [u8; HEADER_MAX],
@@ -66,6 +72,7 @@ impl Decoder {
         Self {
             role,
             format: Format::INITIAL,
+            quick: quick::is_possible(role, Format::INITIAL),
             state: State::Header,
             partial: [0; HEADER_MAX],
             have: 0,
@@ -77,6 +84,7 @@ impl Decoder {
     /// Sets the layout of the PDUs that follow.
     pub fn set_format(&mut self, format: Format) {
         self.format = format;
+        self.quick = quick::is_possible(self.role, format);
     }
 
     /// The header of the PDU that was judged a violation, without digest, for the TermReq that

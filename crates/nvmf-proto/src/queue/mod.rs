@@ -44,9 +44,9 @@ impl QueueSize {
     }
 
     /// The entry after `index`, going around at the end.
-    #[allow(clippy::cast_possible_truncation, reason = "less than 65536 by the modulo")]
     fn next(self, index: u16) -> u16 {
-        ((index as u32 + 1) % self.0) as u16
+        // Not by a modulo, which takes longer than all the rest of taking an identifier.
+        if u32::from(index) + 1 < self.0 { index + 1 } else { 0 }
     }
 
     /// How many entries lie from `from` up to `to`, going around at the end.

@@ -7,7 +7,9 @@ use nvme_spec::{Cqe, SglDescriptor, Sqe, Status};
 
 use super::Payload;
 use super::link::{Link, Negotiated, Phase, Terminated, digest_bits, ic_req, judge_ic_resp};
-use crate::pdu::{Batch, DataHeader, Header, Item, PayloadSource, Pdu, R2tHeader};
+use crate::pdu::{
+    Batch, DataHeader, Header, Item, NoPayload, PayloadSource, Pdu, Quick, R2tHeader,
+};
 use crate::queue::{HostQueue, QueueFull, QueueSize};
 use crate::{Role, Violation};
 
@@ -194,7 +196,33 @@ impl Host {
     ///
     /// Returns the identifier, by which [`PayloadSource`] is asked for data and [`Payload`] and
     /// [`Completion`] name the command.
-    pub fn submit(&mut self, mut sqe: Sqe, transfer: Transfer) -> Result<u16, SubmitError> {
+    pub fn submit(&mut self, sqe: Sqe, transfer: Transfer) -> Result<u16, SubmitError> {
+        let (sqe, in_capsule) = self.start(sqe, transfer)?;
+        self.outgoing.push_back(Outgoing::Command { sqe, in_capsule });
+        Ok(sqe.cid.get())
+    }
+
+    /// As [`submit`](Self::submit), but the command is in `batch` at once, if there is nothing
+    /// that has to go out before and no digest of its data is needed.
+    pub fn submit_to(
+        &mut self,
+        sqe: Sqe,
+        transfer: Transfer,
+        batch: &mut Batch,
+    ) -> Result<u16, SubmitError> {
+        let (sqe, in_capsule) = self.start(sqe, transfer)?;
+        let format = self.link.send_format;
+        let cid = sqe.cid.get();
+        if self.outgoing.is_empty() && !(in_capsule > 0 && format.data_digest) {
+            batch.command(format, &sqe, in_capsule, &NoPayload);
+            self.commands[usize::from(cid)].sent = true;
+        } else {
+            self.outgoing.push_back(Outgoing::Command { sqe, in_capsule });
+        }
+        Ok(cid)
+    }
+
+    fn start(&mut self, mut sqe: Sqe, transfer: Transfer) -> Result<(Sqe, u32), SubmitError> {
         if self.link.phase != Phase::Ready {
             return Err(SubmitError::NotReady);
         }
@@ -222,13 +250,18 @@ impl Host {
             self.commands.resize(index + 1, Command::default());
         }
         self.commands[index] = Command { data, ..Command::default() };
-        self.outgoing.push_back(Outgoing::Command { sqe, in_capsule });
-        Ok(cid)
+        Ok((sqe, in_capsule))
     }
 
     /// Takes bytes of the stream up to the next event; see the [module](super).
     pub fn handle_bytes(&mut self, input: &[u8]) -> Result<(usize, Option<HostEvent>), Violation> {
-        self.bytes(input).map_err(|violation| self.link.fail(violation))
+        let taken = match self.quick(input) {
+            Ok((used, None)) => {
+                self.bytes(&input[used..]).map(|(more, event)| (used + more, event))
+            }
+            taken => taken,
+        };
+        taken.map_err(|violation| self.link.fail(violation))
     }
 
     /// Takes payload that [`HostEvent::Payload`] announced; returns how much of it was that.
@@ -303,6 +336,36 @@ impl Host {
         }
     }
 
+    /// Takes what there is a shorter way for; the rest is for [`bytes`](Self::bytes).
+    fn quick(&mut self, input: &[u8]) -> Result<(usize, Option<HostEvent>), Violation> {
+        if self.link.phase != Phase::Ready {
+            return Ok((0, None));
+        }
+        let mut used = 0;
+        if self.receiving.is_some()
+            && let Some((n, intact)) = self.link.decoder.quick_end(input)
+        {
+            used = n;
+            let event = self.end_of_data(intact)?;
+            if event.is_some() {
+                return Ok((used, event));
+            }
+        }
+        let Some((n, header)) = self.link.decoder.quick_header(&input[used..]) else {
+            return Ok((used, None));
+        };
+        used += n;
+        let event = match header {
+            Quick::Response(cqe) => self.response(cqe)?,
+            Quick::Data(data, length) => {
+                self.data(data, length)?;
+                let tag = Some(data.cid);
+                HostEvent::Payload(Payload { tag, offset: data.offset, length })
+            }
+        };
+        Ok((used, Some(event)))
+    }
+
     fn bytes(&mut self, input: &[u8]) -> Result<(usize, Option<HostEvent>), Violation> {
         if self.link.phase == Phase::Ended {
             return Ok((input.len(), None));
@@ -359,10 +422,10 @@ impl Host {
 
     /// The live command that a PDU of this kind names.
     fn command(&mut self, kind: u8, cid: u16) -> Result<&mut Command, Violation> {
-        let live = self.queue.is_live(cid);
+        // One that is not live was never sent, or is complete.
         self.commands
             .get_mut(usize::from(cid))
-            .filter(|command| live && command.sent && !command.complete)
+            .filter(|command| command.sent && !command.complete)
             .ok_or(Violation::UnknownCommand { kind, cid })
     }
 
@@ -384,10 +447,12 @@ impl Host {
     }
 
     fn complete(&mut self, cid: u16, cqe: Cqe, corrupt: bool) -> HostEvent {
-        // A command that failed early wants no more of its data.
-        self.outgoing.retain(|o| !matches!(o, Outgoing::Data { cid: c, .. } if *c == cid));
         if let Some(command) = self.commands.get_mut(usize::from(cid)) {
             command.complete = true;
+            if matches!(command.data, CommandData::Send { r2ts: 1.., .. }) {
+                // It failed early and wants no more of its data.
+                self.outgoing.retain(|o| !matches!(o, Outgoing::Data { cid: c, .. } if *c == cid));
+            }
         }
         let mut completion = Completion { cid, cqe, violation: None };
         if corrupt {

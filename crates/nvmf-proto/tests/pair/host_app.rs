@@ -46,6 +46,8 @@ pub struct HostApp {
     pub done: Vec<Done>,
     pub ended: Option<Violation>,
     pub terminated: Option<tcp::Terminated>,
+    /// Commands are encoded when they are submitted.
+    pub at_once: bool,
 }
 
 /// The data of the commands outstanding.
@@ -76,6 +78,7 @@ impl HostApp {
             done: Vec::new(),
             ended: None,
             terminated: None,
+            at_once: false,
         }
     }
 
@@ -85,7 +88,8 @@ impl HostApp {
 
     /// Whether a command can be submitted: its identifier may be one that the batch refers to.
     pub fn has_room(&self) -> bool {
-        !self.host.has_ended() && self.host.queue().has_room() && self.batch.is_empty()
+        let free = self.at_once || self.batch.is_empty();
+        !self.host.has_ended() && self.host.queue().has_room() && free
     }
 
     pub fn submit_op(&mut self, op: Op) -> u16 {
@@ -112,7 +116,10 @@ impl HostApp {
         transfer: Transfer,
         data: Vec<u8>,
     ) -> Result<u16, SubmitError> {
-        let cid = self.host.submit(sqe, transfer)?;
+        let cid = match self.at_once {
+            true => self.host.submit_to(sqe, transfer, &mut self.batch)?,
+            false => self.host.submit(sqe, transfer)?,
+        };
         let live = Live { transfer, data, received: 0 };
         assert!(self.live.insert(cid, live).is_none(), "identifier {cid} given out twice");
         assert_eq!(self.host.queue().outstanding() as usize, self.live.len());

@@ -2,6 +2,7 @@
 
 use nvme_spec::Status;
 use nvmf_proto::Violation;
+use nvmf_proto::pdu::Batch;
 use nvmf_proto::queue::QueueSize;
 use nvmf_proto::tcp::{Established, SubmitError, Transfer};
 
@@ -27,6 +28,26 @@ fn a_queue_of_n_entries_takes_n_minus_1_commands() {
         pair.run();
         pair.assert_idle();
     }
+}
+
+#[test]
+fn a_command_is_encoded_at_once_unless_something_has_to_go_out_before() {
+    let write = Transfer::ToController { length: 512 };
+    for digests in [false, true] {
+        let mut host = HostEnd::ready(digests).host;
+        let mut batch = Batch::new();
+        let read = Transfer::ToHost { length: 512 };
+        host.submit_to(nvme_spec::Sqe::new(2), read, &mut batch).unwrap();
+        assert!(!batch.is_empty() && !host.wants_transmit());
+        // Its digest is made of data that is not asked for here.
+        host.submit_to(nvme_spec::Sqe::new(1), write, &mut batch).unwrap();
+        assert_eq!((batch.refers_to(1), host.wants_transmit()), (!digests, digests));
+    }
+    let mut host = HostEnd::ready(false).host;
+    let mut batch = Batch::new();
+    host.submit(nvme_spec::Sqe::new(0), Transfer::None).unwrap();
+    host.submit_to(nvme_spec::Sqe::new(1), write, &mut batch).unwrap();
+    assert!(batch.is_empty());
 }
 
 #[test]

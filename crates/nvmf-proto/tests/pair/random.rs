@@ -124,6 +124,7 @@ impl Model {
             }
             _ => Op::Read { region: 1_000_000 + u32::try_from(self.submitted).unwrap(), length },
         };
+        pair.host.at_once = pair.rng.below(2) == 0;
         let cid = pair.host.submit_op(op);
         assert!(self.ops.insert(cid, op).is_none(), "identifier in use");
         self.submitted += 1;
