@@ -25,6 +25,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How many there are. A thread that is just ending may still have one.
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
@@ -131,7 +132,7 @@ impl Program for Comings {
         while descriptors() >= before && Instant::now() < end {
             turn(engine, &mut server, Duration::from_millis(10));
         }
-        assert_eq!(descriptors(), before - 1);
+        assert!(descriptors() < before);
     }
 }
 
@@ -139,7 +140,7 @@ fn leaves_none_behind(kind: EngineKind) {
     let _alone = alone();
     let before = descriptors();
     run(kind, Comings).unwrap();
-    assert_eq!(descriptors(), before, "after the engine");
+    assert!(descriptors() <= before, "after the engine");
 }
 
 #[test]
@@ -176,6 +177,7 @@ impl Program for Abandoned {
             engine.send(*conn, message).unwrap();
         }
         let _ = engine.turn(&mut server, Wait::No);
+        peers.extend((0..20).map(|_| TcpStream::connect(address).unwrap()));
     }
 }
 
@@ -186,7 +188,7 @@ fn an_engine_that_is_dropped_with_everything_in_flight_leaves_no_descriptor_behi
         let before = descriptors();
         for _ in 0..20 {
             run(kind, Abandoned).unwrap();
-            assert_eq!(descriptors(), before, "{kind}");
+            assert!(descriptors() <= before, "{kind}");
         }
     }
 }

@@ -13,6 +13,7 @@ mod hold;
 mod measure;
 mod plan;
 mod plot;
+mod prefill;
 mod probe;
 mod results;
 mod run;

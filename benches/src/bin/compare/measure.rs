@@ -9,6 +9,7 @@ use nvmf_benches::proc;
 use crate::children::{Failure, Running, Stop, accepts, free_port};
 use crate::formats;
 use crate::plan::{Load, Options, Plan, Ready, Target, Work, beside};
+use crate::prefill::prefill;
 use crate::results::Measured;
 use crate::variables::{Unknown, fill, fill_command};
 
@@ -44,6 +45,9 @@ impl Bench<'_> {
         stem: &str,
     ) -> Result<Measured, Failure> {
         let mut served = self.serve(target, stem)?;
+        if !target.subnqn.is_empty() {
+            prefill(served.port, &target.subnqn)?;
+        }
         let seconds = work.seconds(self.plan);
         let mut values = self.values(target, served.port, self.load_core, stem);
         values.extend([

@@ -65,6 +65,10 @@ pub(crate) fn run(args: &Load) -> anyhow::Result<Report> {
         }
         // The clock is read with every receive; where nothing comes, it is here, now and then.
         idle = if n == 0 { idle.wrapping_add(1) } else { 1 };
+        if n == 0 {
+            // The other end may be on the same core's other thread.
+            std::hint::spin_loop();
+        }
         if idle == 0 {
             work.now = Instant::now();
         }

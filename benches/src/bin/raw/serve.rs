@@ -27,6 +27,10 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
     let mut events = [NO_EVENT; 64];
     loop {
         let n = epoll::wait(&poll, &mut events, Some(&Timespec::default()))?;
+        if n == 0 {
+            // The other end may be on the same core's other thread.
+            std::hint::spin_loop();
+        }
         for event in &events[..n] {
             let data = event.data.u64();
             if data == LISTENER {
@@ -51,8 +55,8 @@ pub(crate) fn run(port: u16) -> anyhow::Result<()> {
     }
 }
 
-/// In huge pages, where the system has them for those who ask: the kernel copies from them about a
-/// tenth faster. It begins at a page in any case, and is written, so that every page is there.
+/// In huge pages, where the system has them for those who ask, so that no ceiling is lowered by
+/// looking up small ones. It is written, so that every page is there.
 fn store() -> anyhow::Result<MmapMut> {
     let mut store = MmapMut::map_anon(STORE as usize).context("no memory for the store")?;
     // A system without huge pages says so; it works without.

@@ -140,7 +140,9 @@ fn wait(args: &Args, benches: &mut [(u32, Running)], proxy: &Proxy) -> anyhow::R
             }
             ended.push(i);
         }
-        ended.into_iter().rev().for_each(|i| drop(left.remove(i)));
+        for i in ended.into_iter().rev() {
+            left.remove(i);
+        }
         if start.elapsed() > limit {
             bail!("a bench does not end");
         }

@@ -21,6 +21,7 @@ for_every_engine! {
     a_listener_may_be_closed_while_it_accepts,
     what_is_sent_before_closing_arrives,
     an_engine_is_dropped_with_everything_in_flight,
+    an_engine_that_is_dropped_has_closed_its_sockets,
     an_engine_may_be_replaced_while_it_tells,
 }
 
@@ -248,10 +249,17 @@ fn a_listener_may_be_closed_while_it_accepts<K: Kind>() {
             engine.unlisten(*id);
         }
     });
-    let _peers: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let peers: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
     rig.until("accepted", |events| !events.is_empty());
     rig.linger();
     assert_eq!(rig.log.events.len(), 1);
+    // The others were refused, or accepted in vain.
+    let closed = peers.iter().filter(|peer| {
+        peer.set_nonblocking(true).unwrap();
+        let read = (&**peer).read(&mut [0]);
+        !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
+    assert_eq!(closed.count(), 9);
 }
 
 fn what_is_sent_before_closing_arrives<K: Kind>() {
@@ -298,6 +306,22 @@ fn an_engine_is_dropped_with_everything_in_flight<K: Kind>() {
             match peer.read_to_end(&mut Vec::new()) {
                 Ok(_) => {}
                 Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+            }
+        }
+    }
+}
+
+fn an_engine_that_is_dropped_has_closed_its_sockets<K: Kind>() {
+    for state in [State::Fresh, State::Receiving, State::AskedToFill, State::Filling] {
+        let mut rig = Rig::<K>::new();
+        let mut peers: Vec<_> = (0..20).map(|_| in_state(&mut rig, state).1).collect();
+        drop(rig);
+        // At once: nothing in the kernel keeps them open.
+        for peer in &mut peers {
+            peer.set_nonblocking(true).unwrap();
+            match peer.read(&mut [0]) {
+                Ok(n) => assert_eq!(n, 0),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{state:?}"),
             }
         }
     }

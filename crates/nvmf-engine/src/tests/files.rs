@@ -272,7 +272,7 @@ fn buffers_that_the_system_knows_are_read_and_written_like_others<K: Kind>() {
             let offset = round * 4096;
             let bytes = &pattern(length + 40)[usize::try_from(round).unwrap()..][..length];
             let take = |rig: &mut Rig<K>, pool: &mut Pool| {
-                rig.engine.direct_buffer(length).unwrap_or_else(|| pool.take(length))
+                rig.engine.direct_buffer(length).unwrap_or_else(|| pool.take_aligned(length))
             };
             let mut part = take(&mut rig, &mut pool);
             assert_eq!((part.len(), part.as_ptr().align_offset(4096)), (length, 0));

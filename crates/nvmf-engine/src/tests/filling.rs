@@ -29,6 +29,17 @@ fn buffers(lengths: &[usize]) -> Vec<BytesMut> {
     lengths.iter().map(|length| BytesMut::zeroed(*length)).collect()
 }
 
+/// What a watched buffer has together with what watches it.
+const WATCHED: usize = 1000;
+
+/// A buffer, and what can have its memory once it is dropped.
+fn watched() -> (BytesMut, BytesMut) {
+    let mut all = BytesMut::zeroed(WATCHED);
+    let buffer = all.split_to(10);
+    all.clear();
+    (buffer, all)
+}
+
 fn filled(events: &[Event], conn: ConnId) -> Vec<Vec<u8>> {
     let groups = events.iter().filter_map(|event| match event {
         Event::Filled(of, parts) if *of == conn => Some(parts.concat()),
@@ -128,14 +139,18 @@ fn more_buffers_than_one_receive_takes_are_filled<K: Kind>() {
 fn buffers_that_do_not_fill_are_dropped<K: Kind>() {
     let mut rig = Rig::<K>::new();
     let (conn, mut peer) = rig.pair();
+    let (half, mut half_watch) = watched();
+    let (late, mut late_watch) = watched();
     rig.engine.fill(conn, buffers(&[10]));
-    rig.engine.fill(conn, buffers(&[10]));
+    rig.engine.fill(conn, vec![half]);
     peer.write_all(&[7; 15]).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
     rig.until("ended", |events| ends(events, conn) == 1);
     assert_eq!(filled(&rig.log.events, conn), [[7; 10]]);
     assert!(matches!(rig.log.events.last(), Some(Event::Ended(_, End::Closed))));
-    rig.engine.fill(conn, buffers(&[10]));
+    assert!(half_watch.try_reclaim(WATCHED), "it was not dropped");
+    rig.engine.fill(conn, vec![late]);
+    assert!(late_watch.try_reclaim(WATCHED), "it was not dropped");
     rig.linger();
     assert_eq!(rig.log.events.len(), 2);
 }

@@ -333,8 +333,16 @@ impl Ring {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Operations in flight when the last ring of this thread was dropped.
+    pub(super) static LEFT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 impl Drop for Ring {
     fn drop(&mut self) {
+        #[cfg(test)]
+        LEFT.set(self.in_flight);
         if self.enter_flags & EnterFlags::REGISTERED_RING.bits() != 0 {
             unregister_ring(self.ring.as_raw_fd(), self.enter_fd);
         }

@@ -1,12 +1,14 @@
 //! What only this engine promises.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use bytes::BytesMut;
 
 use super::Uring;
 use super::conn::RECEIVES;
+use super::ring::LEFT;
 use crate::tests::{Event, LONG, Rig, Ring, message, pattern, received, sent, sockets};
 use crate::{Engine, Wait};
 
@@ -126,4 +128,58 @@ fn who_finds_no_buffer_is_not_asked_again_in_vain() {
     });
     // At worst each receive comes after one that failed.
     assert!(rig.engine.ring.taken <= 2 * 1000, "{} in {turns} turns", rig.engine.ring.taken);
+}
+
+#[test]
+fn a_ring_is_dropped_with_nothing_in_flight() {
+    let mut rig = Rig::<Ring>::new();
+    let pairs: Vec<_> = (0..10).map(|_| rig.pair()).collect();
+    rig.listen();
+    for (conn, _) in &pairs {
+        rig.engine.fill(*conn, vec![BytesMut::zeroed(100)]);
+        rig.send(*conn, &[0; 4 << 20]);
+    }
+    rig.linger();
+    assert!(rig.engine.ring.in_flight() > 20);
+    drop(rig);
+    assert_eq!(LEFT.get(), 0);
+}
+
+#[test]
+fn buffers_stay_while_the_kernel_fills_them_even_if_sending_fails() {
+    let mut rig = Rig::<Ring>::new();
+    let (ours, mut peer) = sockets();
+    let handle = ours.try_clone().unwrap();
+    let conn = rig.engine.attach(ours).unwrap();
+    let mut part = BytesMut::zeroed(1000);
+    let mut watch = part.split_off(500);
+    watch.clear();
+    rig.engine.fill(conn, vec![part]);
+    rig.linger();
+    let watch = std::rc::Rc::new(std::cell::RefCell::new(watch));
+    let shared = std::rc::Rc::clone(&watch);
+    rig.react(move |_, event| {
+        assert!(matches!(event, Event::Ended(..)));
+        assert!(!shared.borrow_mut().try_reclaim(1000), "the kernel still has it");
+    });
+    handle.shutdown(std::net::Shutdown::Write).unwrap();
+    rig.send(conn, b"x");
+    rig.until("ended", |events| events.len() == 1);
+    let _ = peer.write(&[1; 500]);
+    rig.linger();
+    assert!(watch.borrow_mut().try_reclaim(1000), "it is dropped in the end");
+    assert_eq!(rig.log.events.len(), 1);
+}
+
+#[test]
+fn sockets_that_nobody_was_told_of_are_closed_with_the_engine() {
+    let mut rig = Rig::<Ring>::new();
+    let (_, address) = rig.listen();
+    rig.linger();
+    let mut peer = TcpStream::connect(address).unwrap();
+    rig.engine.ring.wait(Some(LONG)).unwrap();
+    assert_eq!(rig.engine.ring.completions(), 1, "it is accepted");
+    drop(rig);
+    peer.set_read_timeout(Some(LONG)).unwrap();
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
 }
