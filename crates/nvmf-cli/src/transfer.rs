@@ -246,7 +246,7 @@ impl Session {
             }
             let patient = failed_at.is_none_or(|at| at.elapsed() < PATIENCE);
             let [file, queues] = state.here;
-            if !queues && !(file && patient) {
+            if !(queues || file && patient) {
                 break;
             }
             let waited = board.changed.wait_timeout(state, LOOK);

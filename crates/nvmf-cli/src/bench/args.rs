@@ -99,6 +99,7 @@ pub(crate) struct Bench {
 
 /// What a workload does.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(clippy::enum_variant_names, reason = "named as fio does")]
 pub(crate) enum Rw {
     /// Reads in order.
     Read,

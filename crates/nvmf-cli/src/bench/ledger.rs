@@ -90,10 +90,9 @@ impl Ledger {
             DOUBT => UNKNOWN + 1,
             next => next,
         };
-        let mut lba = self.first + u64::try_from(unit * self.blocks).unwrap_or(0);
-        for block in buffer.chunks_exact_mut(self.block_size) {
+        let first = self.first + u64::try_from(unit * self.blocks).unwrap_or(0);
+        for (lba, block) in (first..).zip(buffer.chunks_exact_mut(self.block_size)) {
             Stamp { lba, generation: self.last, run: self.run }.fill(block);
-            lba += 1;
         }
         self.last
     }
