@@ -52,7 +52,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     pub time: Duration,
     /// How long to go on before that.
-    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = parse_warmup)]
     pub warmup: Duration,
     /// Where in the namespace the range begins.
     #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "0")]
@@ -138,5 +138,22 @@ impl Rw {
             Self::Rw => "rw",
             Self::Randrw => "randrw",
         }
+    }
+}
+
+fn parse_warmup(text: &str) -> Result<Duration, String> {
+    if text.parse() == Ok(0.0) { Ok(Duration::ZERO) } else { parse_seconds(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warm_up_may_be_left_out() {
+        assert_eq!(parse_warmup("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_warmup("0.0"), Ok(Duration::ZERO));
+        assert_eq!(parse_warmup("2"), Ok(Duration::from_secs(2)));
+        assert!(parse_warmup("-1").is_err());
     }
 }
