@@ -5,6 +5,56 @@
 //! whenever a queue has room. What becomes ready in one turn leaves in one gathered send for each
 //! queue, and answers are taken in as many as have come.
 //!
+//! ```no_run
+//! use std::time::Instant;
+//!
+//! use bytes::BytesMut;
+//! use nvmf::host::{Association, HostOptions};
+//! use nvmf::spec::{Cqe, Nqn};
+//! use nvmf_host::{Buffer, CommandError, Next, Options, Request, Workload, run};
+//!
+//! /// Reads a namespace's first blocks, one by one, into whatever `got` makes of them.
+//! struct First<F> {
+//!     left: std::ops::Range<u64>,
+//!     got: F,
+//! }
+//!
+//! impl<F: FnMut(u64, Buffer)> Workload for First<F> {
+//!     fn next(&mut self, _queue: usize, _now: Instant) -> Next {
+//!         match self.left.next() {
+//!             None => Next::Done,
+//!             Some(lba) => Next::Io(
+//!                 Request::read(1, lba, 1, BytesMut::zeroed(4096)).with_token(lba),
+//!             ),
+//!         }
+//!     }
+//!
+//!     fn complete(
+//!         &mut self,
+//!         _queue: usize,
+//!         lba: u64,
+//!         result: Result<&Cqe, CommandError>,
+//!         buffer: Buffer,
+//!         _now: Instant,
+//!     ) {
+//!         match result {
+//!             Ok(_) => (self.got)(lba, buffer),
+//!             Err(error) => eprintln!("block {lba}: {error}"),
+//!         }
+//!     }
+//! }
+//!
+//! let subsystem = Nqn::parse_strict("nqn.2026-01.com.example:disk")?;
+//! let mut association =
+//!     Association::connect_tcp("192.0.2.7:4420", &subsystem, HostOptions::from_system()?)?;
+//! let mut queues = Vec::new();
+//! for queue in association.connect_io_queues(2, None)? {
+//!     queues.push(queue.into_tcp()?);
+//! }
+//! run(queues, First { left: 0..1000, got: |_, _| () }, &Options::new(32))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! [`Association::connect_io_queues`]: nvmf::host::Association::connect_io_queues
 //! [`QueuePair::into_tcp`]: nvmf::host::QueuePair::into_tcp
 //!

@@ -223,6 +223,9 @@ impl<W: Workload> Driver<'_, W> {
                 queue.asks = match self.workload.next(at, now) {
                     Next::Io(request) => {
                         let limit = request.limit.map_or(self.timeout, nanoseconds);
+                        if limit < self.timeout {
+                            self.sweep = self.sweep.min(now + Duration::from_nanos(limit));
+                        }
                         queue.submit(request, since.saturating_add(limit))?;
                         Asks::Now
                     }
@@ -262,6 +265,10 @@ impl<W: Workload> Driver<'_, W> {
             match queue.due() {
                 Some(due) if due <= since => return Err(queue.error(TransportError::TimedOut)),
                 Some(due) => next = next.min(due),
+                // Nothing can make room any more.
+                None if queue.asks == Asks::Now && !queue.has_room() => {
+                    return Err(queue.error(TransportError::TimedOut));
+                }
                 None => {}
             }
         }

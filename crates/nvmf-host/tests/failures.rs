@@ -114,6 +114,12 @@ fn a_peer_that_hangs_up_ends_the_run_and_what_was_under_way_is_lost() {
 
 /// A queue of which the peer's end is in the hands of a test: bytes as they come.
 fn by_hand(qid: u16) -> (TcpQueue, TcpStream) {
+    // Flow control is off.
+    by_hand_at(qid, 0xffff)
+}
+
+/// The same with this SQHD in the answer to Connect.
+fn by_hand_at(qid: u16, sqhd: u16) -> (TcpQueue, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let peer = thread::spawn(move || {
@@ -123,8 +129,7 @@ fn by_hand(qid: u16) -> (TcpQueue, TcpStream) {
         (ic_resp[0], ic_resp[2], ic_resp[4], ic_resp[13]) = (1, 128, 128, 0x10);
         stream.write_all(&ic_resp).unwrap();
         stream.read_exact(&mut [0; 72 + 1024]).unwrap();
-        // Success, and flow control off.
-        stream.write_all(&response(0, 0xffff)).unwrap();
+        stream.write_all(&response(0, sqhd)).unwrap();
         stream
     });
     let queue = connect(address, &HostConfig::default(), qid);
@@ -192,6 +197,45 @@ fn what_was_received_before_is_not_forgotten() {
         queue.received = vec![0xff; 8];
         let (error, _) = read_on(engine, vec![queue]);
         assert!(matches!(transport(&error, 1), TransportError::Violation(_)), "{error}");
+        drop(peer);
+    }
+}
+
+#[test]
+fn a_peer_that_frees_no_entry_of_its_queue_does_not_hold_the_run() {
+    for engine in engines() {
+        let (queue, mut peer) = by_hand_at(1, 0);
+        let peer = thread::spawn(move || {
+            // It answers, but its head stays where it was: after 127 commands the queue is full.
+            for _ in 0..127 {
+                let mut capsule = [0; 72];
+                peer.read_exact(&mut capsule).unwrap();
+                let cid = u16::from_le_bytes([capsule[10], capsule[11]]);
+                peer.write_all(&response(cid, 0)).unwrap();
+            }
+            let _ = peer.read_to_end(&mut Vec::new());
+        });
+        let mut workload = Ask::new(|_, _, _: &[common::Done]| Next::Io(Request::flush(1)));
+        let mut options = options(engine, 8);
+        options.timeout = Duration::from_millis(300);
+        let error = run(vec![queue], &mut workload, &options).unwrap_err();
+        assert!(matches!(transport(&error, 1), TransportError::TimedOut), "{error}");
+        assert_eq!(workload.done.iter().filter(|done| done.result.is_ok()).count(), 127);
+        peer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_limit_shorter_than_that_of_all_is_kept() {
+    for engine in engines() {
+        let (queue, peer) = by_hand(1);
+        let workload = Ask::new(|_, _, _: &[common::Done]| {
+            Next::Io(Request::flush(1).with_limit(Duration::from_millis(200)))
+        });
+        let start = Instant::now();
+        let error = run(vec![queue], workload, &options(engine, 1)).unwrap_err();
+        assert!(matches!(transport(&error, 1), TransportError::TimedOut), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         drop(peer);
     }
 }
