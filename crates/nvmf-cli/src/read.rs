@@ -193,7 +193,7 @@ impl Workload for Reader {
         &mut self,
         _: usize,
         index: u64,
-        result: Result<Cqe, CommandError>,
+        result: Result<&Cqe, CommandError>,
         buffer: Buffer,
         _: Instant,
     ) {

@@ -339,7 +339,7 @@ impl Workload for Writer {
         &mut self,
         _: usize,
         token: u64,
-        result: Result<Cqe, CommandError>,
+        result: Result<&Cqe, CommandError>,
         buffer: Buffer,
         _: Instant,
     ) {

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use nvmf::host::TcpQueue;
 use nvmf::proto::pdu::{Batch, PayloadSource, Piece};
 use nvmf::proto::tcp::{Completion, Host, HostEvent, Payload, Transfer};
+use nvmf::spec::Sqe;
 use nvmf::spec::print::{IoCommand, Line};
-use nvmf::spec::{Cqe, Sqe};
 use nvmf::transport::TransportError;
 use nvmf_engine::{ConnId, Engine, Message};
 
@@ -153,6 +153,7 @@ impl Queue {
     }
 
     /// Sends a command of the workload's, to be answered by `due`.
+    #[inline]
     pub(crate) fn submit(&mut self, request: Request, due: u64) -> Result<(), Error> {
         let Request { sqe, buffer, token, .. } = request;
         self.start(sqe, Command { buffer, token, due, internal: false })
@@ -164,6 +165,7 @@ impl Queue {
         self.start(sqe, Command { buffer: Buffer::None, token: 0, due, internal: true })
     }
 
+    #[inline]
     fn start(&mut self, sqe: Sqe, command: Command) -> Result<(), Error> {
         let length = command.buffer.len();
         let length =
@@ -232,20 +234,22 @@ impl Queue {
     ) -> Result<usize, Error> {
         let mut complete = 0;
         loop {
-            let (n, event) = self
-                .host
-                .handle_bytes(bytes)
-                .map_err(|violation| self.error(TransportError::from(violation)))?;
+            // Looked at where it is: moving it would take longer than making it.
+            let taken = self.host.handle_bytes(bytes);
+            let (n, event) = match &taken {
+                Ok((n, event)) => (*n, event),
+                Err(violation) => return Err(self.error(TransportError::from(*violation))),
+            };
             bytes = &bytes[n..];
             match event {
                 None => return Ok(complete),
                 Some(HostEvent::Payload(payload)) => {
-                    let n = self.place(payload, bytes);
+                    let n = self.place(*payload, bytes);
                     bytes = &bytes[n..];
                     let left = payload.length as usize - n;
                     if left > 0 {
                         if left >= STRAIGHT {
-                            self.fill(engine, payload, n);
+                            self.fill(engine, *payload, n);
                         }
                         return Ok(complete);
                     }
@@ -255,7 +259,7 @@ impl Queue {
                     complete += 1;
                 }
                 Some(HostEvent::Terminated(terminated)) => {
-                    return Err(self.error(TransportError::from(terminated)));
+                    return Err(self.error(TransportError::from(*terminated)));
                 }
                 Some(_) => {}
             }
@@ -314,18 +318,24 @@ impl Queue {
 
     fn complete<W: Workload>(
         &mut self,
-        completion: Completion,
+        completion: &Completion,
         to: &mut Told<'_, W>,
     ) -> Result<(), Error> {
         let Completion { cid, cqe, violation } = completion;
+        let cid = *cid;
         if self.trace {
-            tracing::trace!(qid = self.qid, cid, response = %Line(&cqe));
+            tracing::trace!(qid = self.qid, cid, response = %Line(cqe));
         }
         // Messages own what they send, so nothing refers to the command any more.
         self.host.release(cid);
         let Some(command) = self.commands.take(cid) else { return Ok(()) };
         self.outstanding -= 1;
-        let result = outcome(cqe, violation);
+        let status = cqe.status();
+        let result = match violation {
+            Some(violation) => Err(CommandError::Damaged(*violation)),
+            None if status.is_success() => Ok(cqe),
+            None => Err(CommandError::Status(status)),
+        };
         match (command.internal, result) {
             (false, result) => {
                 to.workload.complete(to.queue, command.token, result, command.buffer, to.now);
@@ -333,7 +343,7 @@ impl Queue {
             }
             (true, Ok(_)) => Ok(()),
             (true, Err(_)) => {
-                Err(self.error(nvmf::Error::Status { command: "Disconnect", status: cqe.status() }))
+                Err(self.error(nvmf::Error::Status { command: "Disconnect", status }))
             }
         }
     }
@@ -352,17 +362,6 @@ impl Queue {
             }
         }
         self.outstanding = 0;
-    }
-}
-
-fn outcome(
-    cqe: Cqe,
-    violation: Option<nvmf::proto::violation::Violation>,
-) -> Result<Cqe, CommandError> {
-    match violation {
-        Some(violation) => Err(CommandError::Damaged(violation)),
-        None if cqe.status().is_success() => Ok(cqe),
-        None => Err(CommandError::Status(cqe.status())),
     }
 }
 

@@ -46,16 +46,19 @@ pub struct Request {
 
 impl Request {
     /// Any command with its data; its identifier and data pointer are filled in later.
+    #[inline]
     pub fn new(sqe: Sqe, buffer: Buffer) -> Self {
         Self { sqe, buffer, token: 0, limit: None }
     }
 
     /// A Read of `blocks` blocks (1 to 65536) from `lba` on, into a buffer of just their length.
+    #[inline]
     pub fn read(nsid: u32, lba: u64, blocks: u32, into: BytesMut) -> Self {
         Self::new(transfer(opcode::nvm::READ, nsid, lba, blocks), Buffer::Read(into))
     }
 
     /// A Write of `blocks` blocks (1 to 65536) from `lba` on, from a buffer of just their length.
+    #[inline]
     pub fn write(nsid: u32, lba: u64, blocks: u32, from: Bytes) -> Self {
         Self::new(transfer(opcode::nvm::WRITE, nsid, lba, blocks), Buffer::Write(from))
     }
@@ -69,6 +72,7 @@ impl Request {
 
     /// The same with a number by which [`Workload::complete`] names it; it need not be unique.
     #[must_use]
+    #[inline]
     pub fn with_token(self, token: u64) -> Self {
         Self { token, ..self }
     }
@@ -87,6 +91,7 @@ impl Request {
     }
 }
 
+#[inline]
 fn transfer(opcode: u8, nsid: u32, lba: u64, blocks: u32) -> Sqe {
     let mut sqe = Sqe::new(opcode);
     sqe.nsid.set(nsid);
@@ -123,7 +128,7 @@ pub trait Workload {
         &mut self,
         queue: usize,
         token: u64,
-        result: Result<Cqe, CommandError>,
+        result: Result<&Cqe, CommandError>,
         buffer: Buffer,
         now: Instant,
     );
@@ -138,7 +143,7 @@ impl<W: Workload + ?Sized> Workload for &mut W {
         &mut self,
         queue: usize,
         token: u64,
-        result: Result<Cqe, CommandError>,
+        result: Result<&Cqe, CommandError>,
         buffer: Buffer,
         now: Instant,
     ) {

@@ -261,6 +261,7 @@ impl Job {
         self.phase = Phase::Run;
     }
 
+    #[inline]
     fn run(&mut self, now: u64) -> Option<Next> {
         if now >= self.until {
             let _ = self.shared.cpu[1].get_or_init(Cpu::now);
@@ -289,6 +290,7 @@ impl Job {
     }
 
     /// The next unit, claimed if that matters; `None` if every one that was looked at is in use.
+    #[inline]
     fn pick(&mut self) -> Option<u64> {
         let units = self.units();
         let random = self.plan.rw.is_random();
@@ -309,6 +311,7 @@ impl Job {
         Some(unit)
     }
 
+    #[inline]
     fn read(&mut self, unit: u64, since: u64) -> Next {
         let buffer = self.buffer();
         let lba = self.plan.lba(self.part.start + unit);
@@ -316,6 +319,7 @@ impl Job {
         Next::Io(Request::read(self.plan.nsid, lba, self.plan.blocks, buffer).with_token(token))
     }
 
+    #[inline]
     fn write(&mut self, unit: u64, since: u64) -> Next {
         let (bytes, generation) = if self.ledger.is_some() {
             let mut buffer = self.buffer();
@@ -334,6 +338,7 @@ impl Job {
         self.buffers.pop().unwrap_or_else(|| BytesMut::zeroed(self.plan.bytes))
     }
 
+    #[inline]
     fn note(&mut self, io: Io) -> u64 {
         match self.free.pop() {
             Some(token) => {
@@ -382,7 +387,7 @@ impl Job {
     }
 
     /// Notes what came of a command; `bytes` are those of a read that succeeded.
-    fn settle(&mut self, io: Io, result: Result<Cqe, CommandError>, bytes: &[u8]) {
+    fn settle(&mut self, io: Io, result: Result<&Cqe, CommandError>, bytes: &[u8]) {
         match &result {
             Ok(_) => {}
             Err(CommandError::Lost) => self.troubles.lost += 1,
@@ -457,7 +462,7 @@ impl Workload for Job {
         &mut self,
         _: usize,
         token: u64,
-        result: Result<Cqe, CommandError>,
+        result: Result<&Cqe, CommandError>,
         buffer: Buffer,
         now: Instant,
     ) {

@@ -148,10 +148,10 @@ impl<F: FnMut(usize, Instant, &[Done]) -> Next> Workload for Ask<F> {
         &mut self,
         queue: usize,
         token: u64,
-        result: Result<Cqe, CommandError>,
+        result: Result<&Cqe, CommandError>,
         buffer: Buffer,
         at: Instant,
     ) {
-        self.done.push(Done { queue, token, result, buffer, at });
+        self.done.push(Done { queue, token, result: result.copied(), buffer, at });
     }
 }

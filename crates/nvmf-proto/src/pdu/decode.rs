@@ -9,7 +9,7 @@ use crate::{Role, Violation};
 
 mod quick;
 
-pub(crate) use quick::Quick;
+pub(crate) use quick::HEADER as QUICK_HEADER;
 
 /// The longest header with its digest.
 const HEADER_MAX: usize = 128 + DIGEST_LEN;

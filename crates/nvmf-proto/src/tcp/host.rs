@@ -8,7 +8,7 @@ use nvme_spec::{Cqe, SglDescriptor, Sqe, Status};
 use super::Payload;
 use super::link::{Link, Negotiated, Phase, Terminated, digest_bits, ic_req, judge_ic_resp};
 use crate::pdu::{
-    Batch, DataHeader, Header, Item, NoPayload, PayloadSource, Pdu, Quick, R2tHeader,
+    Batch, DataHeader, Header, Item, NoPayload, PayloadSource, Pdu, QUICK_HEADER, R2tHeader,
 };
 use crate::queue::{HostQueue, QueueFull, QueueSize};
 use crate::{Role, Violation};
@@ -196,21 +196,22 @@ impl Host {
     ///
     /// Returns the identifier, by which [`PayloadSource`] is asked for data and [`Payload`] and
     /// [`Completion`] name the command.
-    pub fn submit(&mut self, sqe: Sqe, transfer: Transfer) -> Result<u16, SubmitError> {
-        let (sqe, in_capsule) = self.start(sqe, transfer)?;
+    pub fn submit(&mut self, mut sqe: Sqe, transfer: Transfer) -> Result<u16, SubmitError> {
+        let in_capsule = self.start(&mut sqe, transfer)?;
         self.outgoing.push_back(Outgoing::Command { sqe, in_capsule });
         Ok(sqe.cid.get())
     }
 
     /// As [`submit`](Self::submit), but the command is in `batch` at once, if there is nothing
     /// that has to go out before and no digest of its data is needed.
+    #[inline]
     pub fn submit_to(
         &mut self,
-        sqe: Sqe,
+        mut sqe: Sqe,
         transfer: Transfer,
         batch: &mut Batch,
     ) -> Result<u16, SubmitError> {
-        let (sqe, in_capsule) = self.start(sqe, transfer)?;
+        let in_capsule = self.start(&mut sqe, transfer)?;
         let format = self.link.send_format;
         let cid = sqe.cid.get();
         if self.outgoing.is_empty() && !(in_capsule > 0 && format.data_digest) {
@@ -222,7 +223,9 @@ impl Host {
         Ok(cid)
     }
 
-    fn start(&mut self, mut sqe: Sqe, transfer: Transfer) -> Result<(Sqe, u32), SubmitError> {
+    /// Takes an identifier and fills in what is this end's; returns how much data is in the capsule.
+    #[inline]
+    fn start(&mut self, sqe: &mut Sqe, transfer: Transfer) -> Result<u32, SubmitError> {
         if self.link.phase != Phase::Ready {
             return Err(SubmitError::NotReady);
         }
@@ -250,18 +253,16 @@ impl Host {
             self.commands.resize(index + 1, Command::default());
         }
         self.commands[index] = Command { data, ..Command::default() };
-        Ok((sqe, in_capsule))
+        Ok(in_capsule)
     }
 
     /// Takes bytes of the stream up to the next event; see the [module](super).
     pub fn handle_bytes(&mut self, input: &[u8]) -> Result<(usize, Option<HostEvent>), Violation> {
-        let taken = match self.quick(input) {
-            Ok((used, None)) => {
-                self.bytes(&input[used..]).map(|(more, event)| (used + more, event))
-            }
-            taken => taken,
-        };
-        taken.map_err(|violation| self.link.fail(violation))
+        let taken = self.advance(input);
+        if let Err(violation) = &taken {
+            self.link.fail(*violation);
+        }
+        taken
     }
 
     /// Takes payload that [`HostEvent::Payload`] announced; returns how much of it was that.
@@ -336,34 +337,31 @@ impl Host {
         }
     }
 
-    /// Takes what there is a shorter way for; the rest is for [`bytes`](Self::bytes).
-    fn quick(&mut self, input: &[u8]) -> Result<(usize, Option<HostEvent>), Violation> {
-        if self.link.phase != Phase::Ready {
-            return Ok((0, None));
-        }
+    /// Takes what there is a shorter way for, else goes the long one.
+    #[inline]
+    fn advance(&mut self, input: &[u8]) -> Result<(usize, Option<HostEvent>), Violation> {
         let mut used = 0;
-        if self.receiving.is_some()
-            && let Some((n, intact)) = self.link.decoder.quick_end(input)
-        {
-            used = n;
-            let event = self.end_of_data(intact)?;
-            if event.is_some() {
-                return Ok((used, event));
+        if self.link.phase == Phase::Ready {
+            if self.receiving.is_some()
+                && let Some((n, intact)) = self.link.decoder.quick_end(input)
+            {
+                used = n;
+                if let Some((cid, corrupt)) = self.end_of_data(intact)? {
+                    let cqe = Cqe::new(cid, Status::SUCCESS);
+                    return Ok((used, Some(self.complete(cid, cqe, corrupt))));
+                }
             }
-        }
-        let Some((n, header)) = self.link.decoder.quick_header(&input[used..]) else {
-            return Ok((used, None));
-        };
-        used += n;
-        let event = match header {
-            Quick::Response(cqe) => self.response(cqe)?,
-            Quick::Data(data, length) => {
+            if let Some((data, length)) = self.link.decoder.quick_data(&input[used..]) {
                 self.data(data, length)?;
                 let tag = Some(data.cid);
-                HostEvent::Payload(Payload { tag, offset: data.offset, length })
+                let payload = Payload { tag, offset: data.offset, length };
+                return Ok((used + QUICK_HEADER, Some(HostEvent::Payload(payload))));
             }
-        };
-        Ok((used, Some(event)))
+            if let Some(cqe) = self.link.decoder.quick_response(&input[used..]) {
+                return Ok((used + QUICK_HEADER, Some(self.response(cqe)?)));
+            }
+        }
+        self.bytes(&input[used..]).map(|(n, event)| (used + n, event))
     }
 
     fn bytes(&mut self, input: &[u8]) -> Result<(usize, Option<HostEvent>), Violation> {
@@ -382,7 +380,9 @@ impl Host {
                         Payload { tag: Some(data.cid), offset: data.offset, length: left };
                     HostEvent::Payload(payload)
                 }),
-                Some(Item::End { intact }) => self.end_of_data(intact)?,
+                Some(Item::End { intact }) => self.end_of_data(intact)?.map(|(cid, corrupt)| {
+                    self.complete(cid, Cqe::new(cid, Status::SUCCESS), corrupt)
+                }),
             };
             if event.is_some() {
                 return Ok((used, event));
@@ -446,6 +446,7 @@ impl Host {
         Ok(self.complete(cid, cqe, command.corrupt))
     }
 
+    #[inline]
     fn complete(&mut self, cid: u16, cqe: Cqe, corrupt: bool) -> HostEvent {
         if let Some(command) = self.commands.get_mut(usize::from(cid)) {
             command.complete = true;
@@ -494,14 +495,13 @@ impl Host {
         Ok(())
     }
 
-    fn end_of_data(&mut self, intact: bool) -> Result<Option<HostEvent>, Violation> {
+    /// The command that is complete with the end of this data, and whether its data is damaged.
+    #[inline]
+    fn end_of_data(&mut self, intact: bool) -> Result<Option<(u16, bool)>, Violation> {
         let Some(data) = self.receiving.take() else { return Ok(None) };
         let command = self.command(kind::C2H_DATA, data.cid)?;
         command.corrupt |= !intact;
-        let corrupt = command.corrupt;
-        Ok(data
-            .success
-            .then(|| self.complete(data.cid, Cqe::new(data.cid, Status::SUCCESS), corrupt)))
+        Ok(data.success.then_some((data.cid, command.corrupt)))
     }
 
     fn r2t(&mut self, r2t: R2tHeader) -> Result<(), Violation> {

@@ -13,16 +13,7 @@ use crate::digest::Crc32c;
 use crate::pdu::{DataHeader, Format};
 
 /// The length of the headers that come to a host.
-const HEADER: usize = 24;
-
-/// A header that came to a host.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Quick {
-    /// C2HData, with so many bytes of data.
-    Data(DataHeader, u32),
-    /// A response capsule.
-    Response(Cqe),
-}
+pub(crate) const HEADER: usize = 24;
 
 /// Whether headers can come this way at all.
 pub(super) fn is_possible(role: Role, format: Format) -> bool {
@@ -30,55 +21,72 @@ pub(super) fn is_possible(role: Role, format: Format) -> bool {
     role == Role::Host && !format.header_digest && without_padding
 }
 
+// What these return is small and given piece by piece: structures with bytes at odd places that are
+// handed from one function to the next cost more than all that is done here.
 impl Decoder {
-    /// Takes a header of [`HEADER`] bytes if one is there and is as most are.
-    pub(crate) fn quick_header(&mut self, input: &[u8]) -> Option<(usize, Quick)> {
-        let header: &[u8; HEADER] = input.first_chunk()?;
+    /// A header of [`HEADER`] bytes, if one is there and may be taken this way.
+    #[inline]
+    fn whole_header<'a>(&self, input: &'a [u8]) -> Option<&'a [u8; HEADER]> {
         let between = matches!(self.state, State::Header) && (self.whole || self.have == 0);
-        if !self.quick || !between {
-            return None;
-        }
-        let quick = match header[0] {
-            kind::C2H_DATA => {
-                let data = Data::read_from_bytes(header).ok()?;
-                let digest = if self.format.data_digest { flags::DDGST } else { 0 };
-                let ends = data.ch.flags & (flags::LAST | flags::SUCCESS);
-                let plain = data.ch.flags == ends | digest && ends != flags::SUCCESS;
-                let at_once = (usize::from(data.ch.hlen), usize::from(data.ch.pdo));
-                if !plain || at_once != (HEADER, HEADER) {
-                    return None;
-                }
-                let around = 24 + self.format.data_digest_len(1);
-                let left = data.ch.plen.get().checked_sub(around).filter(|left| *left > 0)?;
-                self.state = State::Data { left };
-                if self.format.data_digest {
-                    self.crc.reset();
-                }
-                let header = DataHeader {
-                    cid: data.cccid.get(),
-                    ttag: data.ttag.get(),
-                    offset: data.datao.get(),
-                    length: data.datal.get(),
-                    last: ends & flags::LAST != 0,
-                    success: ends & flags::SUCCESS != 0,
-                };
-                Quick::Data(header, left)
-            }
-            kind::CAPSULE_RESP => {
-                if header[..8] != [kind::CAPSULE_RESP, 0, 24, 0, 24, 0, 0, 0] {
-                    return None;
-                }
-                Quick::Response(CapsuleResp::read_from_bytes(header).ok()?.cqe)
-            }
-            _ => return None,
-        };
+        if self.quick && between { input.first_chunk() } else { None }
+    }
+
+    #[inline]
+    fn keep(&mut self, header: &[u8; HEADER]) {
         self.partial[..HEADER].copy_from_slice(header);
         (self.have, self.whole) = (HEADER, true);
-        Some((HEADER, quick))
+    }
+
+    /// Takes the header of a response capsule if one is there and is as most are; always
+    /// [`HEADER`] bytes.
+    #[inline]
+    pub(crate) fn quick_response(&mut self, input: &[u8]) -> Option<Cqe> {
+        let header = self.whole_header(input)?;
+        if header[..8] != [kind::CAPSULE_RESP, 0, 24, 0, 24, 0, 0, 0] {
+            return None;
+        }
+        let cqe = CapsuleResp::read_from_bytes(header).ok()?.cqe;
+        self.keep(header);
+        Some(cqe)
+    }
+
+    /// Takes the header of a C2HData PDU if one is there and is as most are, always [`HEADER`]
+    /// bytes; and how many bytes of data it has.
+    #[inline]
+    pub(crate) fn quick_data(&mut self, input: &[u8]) -> Option<(DataHeader, u32)> {
+        let header = self.whole_header(input)?;
+        if header[0] != kind::C2H_DATA {
+            return None;
+        }
+        let data = Data::read_from_bytes(header).ok()?;
+        let digest = if self.format.data_digest { flags::DDGST } else { 0 };
+        let ends = data.ch.flags & (flags::LAST | flags::SUCCESS);
+        let plain = data.ch.flags == ends | digest && ends != flags::SUCCESS;
+        let at_once = (usize::from(data.ch.hlen), usize::from(data.ch.pdo));
+        if !plain || at_once != (HEADER, HEADER) {
+            return None;
+        }
+        let around = 24 + self.format.data_digest_len(1);
+        let left = data.ch.plen.get().checked_sub(around).filter(|left| *left > 0)?;
+        self.state = State::Data { left };
+        if self.format.data_digest {
+            self.crc.reset();
+        }
+        self.keep(header);
+        let header = DataHeader {
+            cid: data.cccid.get(),
+            ttag: data.ttag.get(),
+            offset: data.datao.get(),
+            length: data.datal.get(),
+            last: ends & flags::LAST != 0,
+            success: ends & flags::SUCCESS != 0,
+        };
+        Some((header, left))
     }
 
     /// Takes the end of data that has all come, if what belongs to it is there: how many bytes
     /// that was, and whether the data is intact.
+    #[inline]
     pub(crate) fn quick_end(&mut self, input: &[u8]) -> Option<(usize, bool)> {
         if !matches!(self.state, State::Data { left: 0 }) {
             return None;
@@ -116,12 +124,14 @@ mod tests {
                     said.push(format!("end {intact}"));
                     rest = &rest[n..];
                 }
-                if quick && let Some((n, header)) = decoder.quick_header(rest) {
-                    said.push(match header {
-                        Quick::Data(data, left) => format!("{data:?} {left}"),
-                        Quick::Response(cqe) => format!("{cqe:?} 0"),
-                    });
-                    rest = &rest[n..];
+                if quick && let Some(cqe) = decoder.quick_response(rest) {
+                    said.push(format!("{cqe:?} 0"));
+                    rest = &rest[HEADER..];
+                    continue;
+                }
+                if quick && let Some((data, left)) = decoder.quick_data(rest) {
+                    said.push(format!("{data:?} {left}"));
+                    rest = &rest[HEADER..];
                     continue;
                 }
                 match decoder.decode(rest) {
