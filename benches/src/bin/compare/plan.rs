@@ -471,7 +471,14 @@ mod tests {
         let targets: Vec<_> = plan.target.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(targets, ["nvmf", "nvmf file", "raw"]);
         let figures: Vec<_> = plan.figure.iter().map(|f| f.name.as_str()).collect();
-        assert_eq!(figures, ["both of our ends and the ceiling"]);
+        assert_eq!(
+            figures,
+            [
+                "goal: 0.85 of the ceiling",
+                "goal: a file in the page cache, 0.7 of memory",
+                "both of our ends and the ceiling"
+            ]
+        );
         assert!(plan.probe.iter().all(|probe| probe.targets == ["nvmf"]));
         let says = |line: &str| assert!(left_out.iter().any(|l| l == line), "{left_out:#?}");
         says("target `spdk` is left out: SPDK_DIR is not set");
