@@ -25,6 +25,11 @@ impl Filling {
         self.wanted.is_empty()
     }
 
+    /// How many bytes there is room for.
+    pub(crate) fn left(&self) -> usize {
+        self.wanted.iter().flatten().map(|part| part.len()).sum::<usize>() - self.filled
+    }
+
     /// The room that is left, in order.
     pub(crate) fn room(&mut self) -> impl Iterator<Item = &mut [u8]> {
         let mut skip = self.filled;
@@ -43,8 +48,7 @@ impl Filling {
 
     /// Notes that up to `n` bytes were received into the room; returns how many of them that were.
     pub(crate) fn advance(&mut self, n: usize) -> usize {
-        let room: usize = self.wanted.iter().flatten().map(|part| part.len()).sum();
-        let n = n.min(room - self.filled);
+        let n = n.min(self.left());
         self.filled += n;
         n
     }

@@ -66,7 +66,7 @@ pub fn run<W: Workload>(
     workload: W,
     options: &Options,
 ) -> Result<(), Error> {
-    let kind = EngineKind::probe(options.engine)?;
+    let kind = EngineKind::probe(options.engine.for_sockets_alone())?;
     nvmf_engine::run(kind, Run { queues, workload, options })?
 }
 

@@ -469,9 +469,16 @@ mod tests {
     fn what_needs_a_variable_that_is_not_set_is_left_out_with_all_that_is_made_of_it() {
         let (plan, left_out) = Plan::parse(DEFAULT, &set(&["BIN"])).unwrap();
         let targets: Vec<_> = plan.target.iter().map(|t| t.name.as_str()).collect();
-        assert_eq!(targets, ["nvmf", "raw"]);
+        assert_eq!(targets, ["nvmf", "nvmf file", "raw"]);
         let figures: Vec<_> = plan.figure.iter().map(|f| f.name.as_str()).collect();
-        assert_eq!(figures, ["both of our ends and the ceiling"]);
+        assert_eq!(
+            figures,
+            [
+                "goal: 0.85 of the ceiling",
+                "goal: a file in the page cache, 0.7 of memory",
+                "both of our ends and the ceiling"
+            ]
+        );
         assert!(plan.probe.iter().all(|probe| probe.targets == ["nvmf"]));
         let says = |line: &str| assert!(left_out.iter().any(|l| l == line), "{left_out:#?}");
         says("target `spdk` is left out: SPDK_DIR is not set");

@@ -87,10 +87,9 @@ fn a_gathered_message_arrives_as_it_is_through_tiny_buffers<K: Kind>() {
     rig.engine.send(conn, message).unwrap();
     rig.until("sent", |events| sent(events, conn) == 1);
     assert!(reader.join().unwrap() == expected);
-    match &rig.log.events[..] {
-        [Event::Sent(_, message)] => assert!(message.to_vec() == expected),
-        events => panic!("{events:?}"),
-    }
+    // The reader may be gone by now, which is told too.
+    let Some(Event::Sent(_, message)) = rig.log.events.first() else { panic!("not told first") };
+    assert!(message.to_vec() == expected);
 }
 
 fn a_message_of_more_pieces_than_one_send_takes_arrives<K: Kind>() {

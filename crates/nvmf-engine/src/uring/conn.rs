@@ -18,6 +18,9 @@ use crate::filling::Filling;
 use crate::message::Message;
 use crate::slots::Key;
 
+/// What is less than this to fill is received like everything else and copied, which costs less
+/// than an operation of its own. In bytes.
+const DIRECT: usize = 16 << 10;
 /// After a receive into buffers to fill, a connection receives one by one for so many receives:
 /// where it has large payload now and then, stopping a multishot receive each time would cost more
 /// than that saves.
@@ -112,7 +115,7 @@ impl Uring {
             return;
         }
         conn.in_kernel += 1;
-        if !conn.filling.is_empty() {
+        if conn.filling.left() >= DIRECT {
             conn.unfilled = 0;
             let mut incoming = self.incoming.pop().unwrap_or_else(|| Box::new(Incoming::new()));
             let entry = incoming.entry(&mut conn.filling, conn.socket.as_fd());
@@ -151,10 +154,10 @@ impl Uring {
         }
     }
 
-    /// Stops receiving into provided buffers where there are still buffers to fill.
+    /// Stops receiving into provided buffers where there is still much to fill.
     pub(super) fn stop_to_fill(&mut self) {
         while let Some(key) = self.to_fill.pop() {
-            if self.open_conn(key).is_some_and(|conn| !conn.filling.is_empty()) {
+            if self.open_conn(key).is_some_and(|conn| conn.filling.left() >= DIRECT) {
                 self.stop_receiving(key);
             }
         }
@@ -192,7 +195,7 @@ impl Uring {
             conn.receiving = Receiving::Idle;
             conn.in_kernel -= 1;
         }
-        if conn.filling.is_empty() {
+        if conn.filling.left() < DIRECT {
             conn.unfilled = conn.unfilled.saturating_add(1).min(RECEIVES);
         }
         if let Some(lease) = lease.filter(|_| !conn.ended) {

@@ -90,9 +90,9 @@ fn large_payload_does_not_pay_for_stopping_each_time() {
 fn a_connection_that_has_no_more_payload_receives_by_itself_again() {
     let mut rig = Rig::<Ring>::new();
     let (conn, mut peer) = rig.pair();
-    rig.engine.fill(conn, vec![BytesMut::zeroed(10)]);
+    rig.engine.fill(conn, vec![BytesMut::zeroed(50_000)]);
     rig.linger();
-    peer.write_all(&[0; 10]).unwrap();
+    peer.write_all(&[0; 50_000]).unwrap();
     rig.until("filled", |events| !events.is_empty());
     let mut cost = |rig: &mut Rig<Ring>| {
         rig.linger();
@@ -136,7 +136,7 @@ fn a_ring_is_dropped_with_nothing_in_flight() {
     let pairs: Vec<_> = (0..10).map(|_| rig.pair()).collect();
     rig.listen();
     for (conn, _) in &pairs {
-        rig.engine.fill(*conn, vec![BytesMut::zeroed(100)]);
+        rig.engine.fill(*conn, vec![BytesMut::zeroed(100_000)]);
         rig.send(*conn, &[0; 4 << 20]);
     }
     rig.linger();
@@ -151,8 +151,8 @@ fn buffers_stay_while_the_kernel_fills_them_even_if_sending_fails() {
     let (ours, mut peer) = sockets();
     let handle = ours.try_clone().unwrap();
     let conn = rig.engine.attach(ours).unwrap();
-    let mut part = BytesMut::zeroed(1000);
-    let mut watch = part.split_off(500);
+    let mut part = BytesMut::zeroed(100_000);
+    let mut watch = part.split_off(90_000);
     watch.clear();
     rig.engine.fill(conn, vec![part]);
     rig.linger();
@@ -160,14 +160,14 @@ fn buffers_stay_while_the_kernel_fills_them_even_if_sending_fails() {
     let shared = std::rc::Rc::clone(&watch);
     rig.react(move |_, event| {
         assert!(matches!(event, Event::Ended(..)));
-        assert!(!shared.borrow_mut().try_reclaim(1000), "the kernel still has it");
+        assert!(!shared.borrow_mut().try_reclaim(100_000), "the kernel still has it");
     });
     handle.shutdown(std::net::Shutdown::Write).unwrap();
     rig.send(conn, b"x");
     rig.until("ended", |events| events.len() == 1);
     let _ = peer.write(&[1; 500]);
     rig.linger();
-    assert!(watch.borrow_mut().try_reclaim(1000), "it is dropped in the end");
+    assert!(watch.borrow_mut().try_reclaim(100_000), "it is dropped in the end");
     assert_eq!(rig.log.events.len(), 1);
 }
 
@@ -182,4 +182,19 @@ fn sockets_that_nobody_was_told_of_are_closed_with_the_engine() {
     drop(rig);
     peer.set_read_timeout(Some(LONG)).unwrap();
     assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_little_to_fill_costs_no_operation() {
+    let mut rig = Rig::<Ring>::new();
+    let (conn, mut peer) = rig.pair();
+    rig.linger();
+    let before = rig.engine.ring.taken;
+    for n in 1..=20 {
+        rig.engine.fill(conn, vec![BytesMut::zeroed(4096)]);
+        rig.turn(Wait::No);
+        peer.write_all(&pattern(4096)).unwrap();
+        rig.until("filled", |events| events.len() == n);
+    }
+    assert!(rig.engine.ring.taken - before <= 20 * 2, "a segment may come in two");
 }

@@ -11,11 +11,12 @@ use nvmf::Deadline;
 use nvmf::transport::ControllerTransport;
 use nvmf_engine::{EngineChoice, EngineKind, Jobs, Pace, Sender, Unavailable};
 use nvmf_proto::tcp::ControllerConfig;
+use nvmf_storage::Access;
 
 use super::connections::{Connections, StopFlag};
 use super::core::{Core, Cores, Post};
 use super::{DRAIN, Origin, Shared, blocking};
-use crate::subsystem::Subsystem;
+use crate::subsystem::{Namespace, Subsystem};
 
 /// Threads for slow storage, at most, whatever the number of cores.
 const JOBS: usize = 32;
@@ -152,7 +153,8 @@ impl TargetBuilder {
         self
     }
 
-    /// Which event loop to use; one that works here if not said.
+    /// Which event loop to use. If not said: io_uring where there are files and it works, else
+    /// readiness.
     pub fn engine(mut self, engine: EngineChoice) -> Self {
         self.engine = engine;
         self
@@ -213,7 +215,10 @@ impl TargetBuilder {
             listen.push(listener.local_addr().map_err(bound)?);
             listeners.push(listener);
         }
-        let engine = EngineKind::probe(self.engine)?;
+        let in_memory = |ns: &Namespace| matches!(ns.backend().access(), Access::Resident(_));
+        let no_files = self.subsystems.iter().all(|s| s.namespaces().iter().all(in_memory));
+        let engine = if no_files { self.engine.for_sockets_alone() } else { self.engine };
+        let engine = EngineKind::probe(engine)?;
         let shared = Arc::new(Shared {
             subsystems: self.subsystems,
             discovery: Subsystem::discovery(),
