@@ -319,7 +319,8 @@ fn a_target_that_stays_away_is_given_up() {
     let write = ["--rw", "write", "--time", "20", "--reconnect", "0.5"];
     let error = fails(1, &[&["bench", &target], &write[..]].concat());
     killer.join().unwrap();
-    assert!(error.contains("cannot connect again within 500ms"), "{error}");
+    assert!(error.contains("cannot connect again within 500ms (after: "), "{error}");
+    assert_eq!(error.matches("the peer closed the connection").count(), 1, "{error}");
     assert!(error.contains("refused"), "{error}");
 }
 

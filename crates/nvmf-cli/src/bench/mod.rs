@@ -22,7 +22,7 @@ use nvmf::Deadline;
 
 use crate::args::Format;
 use crate::connect::Connector;
-use crate::failure::Usage;
+use crate::failure::{self, Usage};
 use crate::output;
 use args::Bench;
 use job::{Job, Shared};
@@ -153,8 +153,10 @@ fn reconnect(
             Err(error) => error,
         };
         let Some(left) = deadline.remaining() else {
-            return Err(error
-                .context(format!("cannot connect again within {patience:?} (after: {cause:#})")));
+            return Err(error.context(format!(
+                "cannot connect again within {patience:?} (after: {})",
+                failure::one_line(&cause)
+            )));
         };
         tracing::debug!(error = format!("{error:#}"), "cannot connect again yet");
         thread::sleep(pause.min(left));
