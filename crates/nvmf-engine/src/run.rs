@@ -22,8 +22,8 @@ pub enum EngineChoice {
 
 impl EngineChoice {
     /// What this means to somebody who has no files to wait for: of the two, readiness takes less CPU time per
-    /// command where payload is large, and no more where it is small. With files past the page cache
-    /// io_uring is ahead, since readiness needs helper threads for them.
+    /// command where payload is large, and no more where it is small. With files io_uring is ahead,
+    /// since readiness needs helper threads for what cannot be read at once.
     #[must_use]
     pub fn for_sockets_alone(self) -> Self {
         match self {

@@ -153,8 +153,8 @@ impl TargetBuilder {
         self
     }
 
-    /// Which event loop to use. If not said: io_uring where files are read past the page cache
-    /// and it works, else readiness.
+    /// Which event loop to use. If not said: io_uring where there are files and it works, else
+    /// readiness.
     pub fn engine(mut self, engine: EngineChoice) -> Self {
         self.engine = engine;
         self
@@ -215,13 +215,9 @@ impl TargetBuilder {
             listen.push(listener.local_addr().map_err(bound)?);
             listeners.push(listener);
         }
-        let direct = |ns: &Namespace| match ns.backend().access() {
-            Access::File(file) => file.alignment() > 1,
-            Access::Resident(_) | Access::Blocking => false,
-        };
-        // What is in the page cache is read and written at once by either.
-        let for_files = self.subsystems.iter().any(|s| s.namespaces().iter().any(direct));
-        let engine = if for_files { self.engine } else { self.engine.for_sockets_alone() };
+        let file = |ns: &Namespace| matches!(ns.backend().access(), Access::File(_));
+        let files = self.subsystems.iter().any(|s| s.namespaces().iter().any(file));
+        let engine = if files { self.engine } else { self.engine.for_sockets_alone() };
         let engine = EngineKind::probe(engine)?;
         let shared = Arc::new(Shared {
             subsystems: self.subsystems,
