@@ -105,10 +105,11 @@ fn direct_flag() -> Option<i32> {
     None
 }
 
-/// Takes the writer's lock. Waits a quarter of a second for it: device managers hold it for moments
-/// to look at a device, and so does the server that is just being replaced.
+/// Takes the writer's lock. Waits a second for it: device managers hold it for moments to look at a
+/// device, and so does the server that is just being replaced, or that was killed and whose io_uring
+/// the kernel is still taking apart.
 fn lock(file: &fs::File, path: &Path) -> Result<(), OpenError> {
-    for _ in 0..5 {
+    for _ in 0..20 {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(50)),

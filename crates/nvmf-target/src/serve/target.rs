@@ -93,6 +93,21 @@ pub enum TargetError {
     Stuck(usize),
 }
 
+/// Listens. Waits up to a second for an address that is in use: by a target that was killed, whose
+/// io_uring the kernel takes apart in its own time, and its listening sockets with it.
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    const TRIES: u32 = 20;
+    for _ in 0..TRIES {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
+    TcpListener::bind(address)
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; end the program that does, or choose another port",
@@ -210,7 +225,7 @@ impl TargetBuilder {
         let mut listen = Vec::new();
         for address in self.listen {
             let bound = |source| TargetError::Bind { address, source };
-            let listener = TcpListener::bind(address).map_err(bound)?;
+            let listener = listen_at(address).map_err(bound)?;
             listener.set_nonblocking(true).map_err(bound)?;
             listen.push(listener.local_addr().map_err(bound)?);
             listeners.push(listener);
