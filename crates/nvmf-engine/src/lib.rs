@@ -44,6 +44,7 @@ mod message;
 mod pace;
 mod poll;
 mod pool;
+mod prefetch;
 mod run;
 mod slots;
 #[cfg(test)]
@@ -60,6 +61,7 @@ pub use message::Message;
 pub use pace::Pace;
 pub use poll::Poll;
 pub use pool::Pool;
+pub use prefetch::prefetch;
 pub use run::{EngineChoice, EngineKind, Program, Unavailable, run};
 #[cfg(target_os = "linux")]
 pub use uring::Uring;
