@@ -36,7 +36,7 @@ use io::IoStage;
 pub(super) use storage::{FileTable, JobDone};
 
 /// Answers are gathered up to this many bytes; more is for the next message.
-const GATHER: usize = 512 << 10;
+const GATHER: usize = 2 << 20;
 /// From so many bytes on that are still to come, data is received straight into its place.
 const STRAIGHT: usize = 8 << 10;
 /// Data of commands that a connection holds, in bytes: received and not yet stored, or read and
