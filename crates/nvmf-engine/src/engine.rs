@@ -78,6 +78,15 @@ pub trait Engine: Sized {
     /// Whether a message is in flight.
     fn is_sending(&self, conn: ConnId) -> bool;
 
+    /// Asks that about so many bytes of a connection be handed over at once, and not more, until
+    /// another number is asked for: who wants to send something before it has taken in all that has
+    /// come can do so between two turns. Does not concern [`fill`](Self::fill).
+    ///
+    /// A hint: an engine may hand over more, and many do not listen.
+    fn receive_at_most(&mut self, conn: ConnId, bytes: usize) {
+        let _ = (conn, bytes);
+    }
+
     /// Receives the next bytes of the stream into these buffers, which they fill from the first to
     /// the last, whole: [`Handler::filled`] gives them back. What comes behind them is received as
     /// usual.

@@ -16,6 +16,10 @@ use crate::{CommandError, Error};
 
 /// As much is encoded into one gathered send; what is over goes with the next.
 const MOST_AT_ONCE: usize = 256 << 10;
+/// Bytes of a PDU that ends a command, or of the header of its data.
+const RESPONSE: usize = 24;
+/// Fewer commands than this are taken in all at once.
+const FEW: usize = 8;
 /// From this many bytes on, payload is received straight into its place.
 const STRAIGHT: usize = 16 << 10;
 
@@ -41,8 +45,10 @@ pub(crate) struct Queue {
     /// To be filled with what goes out next; none while it is on its way.
     message: Option<Message>,
     commands: Commands,
-    /// Commands outstanding, and how many of them there may be.
+    /// Commands outstanding, and the bytes of their answers.
     outstanding: usize,
+    owed: usize,
+    /// How many of them there may be.
     share: usize,
     pub(crate) asks: Asks,
     /// Payload that the engine receives into its place.
@@ -64,6 +70,8 @@ struct Command {
     token: u64,
     /// When it has to be answered, in nanoseconds of the run.
     due: u64,
+    /// The bytes of its answer, all PDUs together, more or less.
+    answer: usize,
     /// Not the workload's: nobody is told.
     internal: bool,
 }
@@ -129,6 +137,7 @@ impl Queue {
             message: Some(Message::new()),
             commands: Commands::default(),
             outstanding: 0,
+            owed: 0,
             share,
             asks: if share > 0 { Asks::Now } else { Asks::Never },
             filling: None,
@@ -156,13 +165,19 @@ impl Queue {
     #[inline]
     pub(crate) fn submit(&mut self, request: Request, due: u64) -> Result<(), Error> {
         let Request { sqe, buffer, token, .. } = request;
-        self.start(sqe, Command { buffer, token, due, internal: false })
+        let data = match &buffer {
+            Buffer::Read(room) => room.len(),
+            Buffer::Write(_) | Buffer::None => 0,
+        };
+        self.start(sqe, Command { buffer, token, due, answer: RESPONSE + data, internal: false })
     }
 
     /// Sends the Disconnect command, of which the workload knows nothing.
     pub(crate) fn leave(&mut self, sqe: Sqe, due: u64) -> Result<(), Error> {
         self.leaving = true;
-        self.start(sqe, Command { buffer: Buffer::None, token: 0, due, internal: true })
+        let command =
+            Command { buffer: Buffer::None, token: 0, due, answer: RESPONSE, internal: true };
+        self.start(sqe, command)
     }
 
     #[inline]
@@ -187,6 +202,7 @@ impl Queue {
             let sqe = Sqe { cid: cid.into(), ..sqe };
             tracing::trace!(qid = self.qid, command = %Line(&IoCommand(&sqe)));
         }
+        self.owed += command.answer;
         self.commands.put(cid, command);
         self.outstanding += 1;
         Ok(())
@@ -194,6 +210,7 @@ impl Queue {
 
     /// Sends what is ready, if nothing is on its way.
     pub(crate) fn transmit<E: Engine>(&mut self, engine: &mut E) {
+        engine.receive_at_most(self.conn, self.half());
         if self.batch.is_empty() && !self.host.wants_transmit() {
             return;
         }
@@ -212,6 +229,14 @@ impl Queue {
             // The connection is gone, which is told elsewhere.
             self.message = Some(message);
         }
+    }
+
+    /// How much to take in before commands take the place of those that are complete with it, in
+    /// bytes: who first takes in all there is has a controller without work meanwhile, and waits
+    /// while it works. So half of what is owed is taken in while the controller works on the other;
+    /// a few commands are not worth dividing.
+    fn half(&self) -> usize {
+        if self.outstanding < FEW { usize::MAX } else { self.owed / 2 }
     }
 
     /// A message is sent.
@@ -330,6 +355,7 @@ impl Queue {
         self.host.release(cid);
         let Some(command) = self.commands.take(cid) else { return Ok(()) };
         self.outstanding -= 1;
+        self.owed -= command.answer;
         let status = cqe.status();
         let result = match violation {
             Some(violation) => Err(CommandError::Damaged(*violation)),
@@ -361,7 +387,7 @@ impl Queue {
                 to.workload.complete(to.queue, token, Err(CommandError::Lost), buffer, to.now);
             }
         }
-        self.outstanding = 0;
+        (self.outstanding, self.owed) = (0, 0);
     }
 }
 

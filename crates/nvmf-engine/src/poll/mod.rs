@@ -28,6 +28,8 @@ mod readiness;
 
 /// Received at once, from one connection.
 const SCRATCH: usize = 256 << 10;
+/// And no less than this, whatever is asked for.
+const LEAST: usize = 4 << 10;
 /// Pieces of one gathered send; the system takes no more.
 const SLICES: usize = 1024;
 /// Connections accepted in one turn, from one listener.
@@ -71,6 +73,8 @@ struct Conn {
     socket: TcpStream,
     sending: Option<Sending>,
     filling: Filling,
+    /// How much to receive at once.
+    most: usize,
     /// The peer sends nothing more, or it is broken.
     ended: bool,
 }
@@ -189,7 +193,8 @@ impl Poll {
     fn receive<H: Handler<Self>>(&mut self, handler: &mut H, key: Key) -> bool {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| !conn.ended) else { return false };
         let (received, room) = if conn.filling.is_empty() {
-            (conn.socket.read(&mut self.scratch), 0)
+            let most = conn.most.clamp(LEAST, SCRATCH);
+            (conn.socket.read(&mut self.scratch[..most]), 0)
         } else {
             let mut slices = conn.filling.io_slices(SLICES - 1);
             let room = slices.iter().map(|slice| slice.len()).sum();
@@ -346,9 +351,13 @@ impl Poll {
             return false;
         }
         let hot: [Option<Key>; HOT] = std::array::from_fn(|i| self.hot.get(i).copied());
-        let mut busy = false;
-        for key in hot.into_iter().flatten() {
-            busy |= self.receive(handler, key);
+        let has = hot.map(|key| key.is_some_and(|key| self.receive(handler, key)));
+        let busy = has.contains(&true);
+        if busy {
+            // Looking at one that has nothing while another has costs more than it brings.
+            self.hot.retain(|key| {
+                hot.iter().zip(has).all(|(looked, had)| had || *looked != Some(*key))
+            });
         }
         self.hot_turns = if busy { self.hot_turns + 1 } else { 0 };
         busy
@@ -401,7 +410,13 @@ impl Engine for Poll {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
         let full = || io::Error::other("too many sockets");
-        let new = Conn { socket, sending: None, filling: Filling::default(), ended: false };
+        let new = Conn {
+            socket,
+            sending: None,
+            filling: Filling::default(),
+            most: SCRATCH,
+            ended: false,
+        };
         let key = self.conns.insert_with(|_| new).ok_or_else(full)?;
         let Some(new) = self.conns.get(key) else { return Err(full()) };
         let data = Source::Conn(key).to_bits();
@@ -435,6 +450,12 @@ impl Engine for Poll {
         self.conns.get(conn.0).is_some_and(|conn| conn.sending.is_some())
     }
 
+    fn receive_at_most(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(conn) = self.conns.get_mut(conn.0) {
+            conn.most = bytes;
+        }
+    }
+
     fn fill(&mut self, conn: ConnId, parts: Vec<BytesMut>) {
         if let Some(conn) = self.conns.get_mut(conn.0).filter(|conn| !conn.ended) {
             conn.filling.push(parts);
@@ -466,10 +487,16 @@ impl Engine for Poll {
 
     fn turn<H: Handler<Self>>(&mut self, handler: &mut H, wait: Wait) -> io::Result<bool> {
         let mut busy = self.tell(handler);
-        if self.hot(handler) {
+        if busy && wait != Wait::No {
+            // What it was told may be a reason not to sleep; that is all it wants to know.
             return Ok(true);
         }
-        self.wait(if busy || !self.sent.is_empty() { Wait::No } else { wait })?;
+        let wait = if self.sent.is_empty() { wait } else { Wait::No };
+        // Before a sleep it would only be one more question: who has something ends it at once.
+        if wait == Wait::No && self.hot(handler) {
+            return Ok(true);
+        }
+        self.wait(wait)?;
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
             busy |= self.event(handler, event);
@@ -501,7 +528,25 @@ impl Sending {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+    use crate::tests::{Event, Native, Rig};
+
+    #[test]
+    fn no_more_is_handed_over_at_once_than_was_asked_for() {
+        let mut rig = Rig::<Native>::new();
+        let (conn, mut theirs) = rig.pair();
+        rig.engine.receive_at_most(conn, 5000);
+        theirs.write_all(&[7; 20_000]).unwrap();
+        let length = |event: &Event| match event {
+            Event::Received(_, bytes) => bytes.len(),
+            _ => 0,
+        };
+        rig.until("received", |events| events.iter().map(length).sum::<usize>() == 20_000);
+        let longest = rig.log.events.iter().map(length).max();
+        assert_eq!(longest, Some(5000));
+    }
 
     #[test]
     fn sources_survive_their_number() {

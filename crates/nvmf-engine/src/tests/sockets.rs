@@ -19,6 +19,7 @@ for_every_engine! {
     an_empty_message_is_sent,
     who_does_not_read_does_not_hold_up_others,
     bytes_that_come_one_by_one_are_all_received,
+    a_connection_that_takes_little_at_once_gets_all_of_it,
     five_hundred_connections_are_served,
     more_senders_than_buffers_lose_nothing,
     what_was_received_stays_while_the_handler_begins_much_more,
@@ -153,6 +154,20 @@ fn who_does_not_read_does_not_hold_up_others<K: Kind>() {
     let reader = read_all(silent, much.len());
     rig.until("sent", |events| sent(events, deaf) == 1);
     assert!(reader.join().unwrap() == much);
+}
+
+fn a_connection_that_takes_little_at_once_gets_all_of_it<K: Kind>() {
+    let mut rig = Rig::<K>::new();
+    let (conn, mut theirs) = rig.pair();
+    rig.engine.receive_at_most(conn, 5000);
+    let all = pattern(100_000);
+    let writer = std::thread::spawn({
+        let all = all.clone();
+        move || theirs.write_all(&all).map(|()| theirs)
+    });
+    rig.until("received", |events| received(events, conn).len() == all.len());
+    assert!(received(&rig.log.events, conn) == all);
+    drop(writer.join().unwrap().unwrap());
 }
 
 fn bytes_that_come_one_by_one_are_all_received<K: Kind>() {
