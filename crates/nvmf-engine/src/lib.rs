@@ -35,6 +35,7 @@
 
 #![deny(unsafe_code)]
 
+mod chunks;
 mod engine;
 mod file;
 mod filling;
@@ -53,6 +54,7 @@ mod tests;
 mod uring;
 mod waker;
 
+pub use chunks::{Chunks, Replaced};
 pub use engine::{ConnId, End, Engine, Handler, ListenerId, Wait};
 pub use file::{FileId, FileOp};
 pub use jobs::Jobs;

@@ -4,18 +4,19 @@ use crate::buffer::{ZERO_BYTES, ZEROES};
 use crate::vectored::{self, Gather, Scatter};
 use crate::{Access, Backend, Durability, Error, Geometry, OpenError, Resident, Zero};
 use bytes::{Bytes, BytesMut};
+use nvmf_engine::{Chunks, Replaced};
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 /// Blocks in the memory of this process, gone when it ends.
 ///
 /// Memory is taken in chunks of 64 KiB when they are first written and given back when a whole
 /// chunk is zeroed or deallocated, so a large namespace costs what is in it. Every chunk has its own
-/// lock: threads meet only where they touch the same 64 KiB, and what a command does to one block
-/// is seen whole or not at all.
+/// lock, for writing: threads meet only where they touch the same 64 KiB, and what a command does to
+/// one block is seen whole or not at all. Reading takes no lock unless somebody writes there
+/// ([`Chunks`]).
 ///
 /// No call waits, so it is [`Access::Resident`]: reads are lent from the chunks themselves, and a
 /// buffer of [`Memory::CHUNK`] bytes that is written to a whole chunk becomes that chunk. A write to
@@ -33,23 +34,17 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 pub struct Memory {
     geometry: Geometry,
     number: u32,
-    /// Two levels, so that a namespace of terabytes has a small table until it is written.
-    tables: Box<[OnceLock<Box<[Chunk]>>]>,
-    /// Bytes in chunks that exist.
+    /// One that has no memory is all zeroes; the last may be longer than what there is of it.
+    chunks: Chunks,
+    /// Bytes in chunks that have memory.
     allocated: AtomicU64,
 }
 
-/// No bytes means all zeroes; otherwise it is `CHUNK_BYTES` long, even if the backend ends in it.
-type Chunk = RwLock<Option<Bytes>>;
-
 const CHUNK: u64 = Memory::CHUNK;
 const CHUNK_BYTES: usize = ZERO_BYTES;
-/// Chunks in one table: 64 MiB of blocks.
-const TABLE: usize = 1024;
 
 impl Memory {
-    /// The most bytes one can have: 16 TiB. (The first level of the table is allocated at once and
-    /// then takes about 6 MiB.)
+    /// The most bytes one can have: 16 TiB. (A table that is allocated at once takes some MiB then.)
     pub const MAX_BYTES: u64 = 16 << 40;
 
     /// The bytes that are allocated, lent and adopted together: 64 KiB. A multiple of every block
@@ -66,10 +61,12 @@ impl Memory {
         if bytes > Self::MAX_BYTES {
             return Err(OpenError::TooLargeForMemory { bytes, limit: Self::MAX_BYTES });
         }
+        let too_large = |_| OpenError::TooLargeForMemory { bytes, limit: Self::MAX_BYTES };
+        let count = usize::try_from(bytes.div_ceil(CHUNK)).map_err(too_large)?;
         Ok(Self {
             geometry,
             number: 1,
-            tables: (0..bytes.div_ceil(CHUNK * TABLE as u64)).map(|_| OnceLock::new()).collect(),
+            chunks: Chunks::new(count, CHUNK_BYTES),
             allocated: AtomicU64::new(0),
         })
     }
@@ -86,100 +83,49 @@ impl Memory {
         self.allocated.load(Ordering::Relaxed)
     }
 
-    /// The chunk of a piece, if its table exists; without one, all of it is zero.
-    fn chunk(&self, piece: &Piece) -> Option<&Chunk> {
-        self.tables.get(piece.table)?.get()?.get(piece.chunk)
-    }
-
-    /// The chunk of a piece that is to be written.
-    fn chunk_or_new(&self, piece: &Piece) -> Result<&Chunk, Error> {
-        if self.chunk(piece).is_none()
-            && let Some(table) = self.tables.get(piece.table)
-        {
-            let mut chunks: Vec<Chunk> = Vec::new();
-            chunks.try_reserve_exact(TABLE).map_err(|_| Error::NoSpace)?;
-            chunks.resize_with(TABLE, Chunk::default);
-            // If another thread was faster, its table is as good.
-            let _ = table.set(chunks.into_boxed_slice());
-        }
-        self.chunk(piece).ok_or(Error::NoSpace)
-    }
-
-    /// Writes the next bytes of `from` to a piece.
-    fn put(&self, piece: &Piece, from: &mut Gather<'_>) -> Result<(), Error> {
-        let mut chunk = lock(self.chunk_or_new(piece)?);
-        let new = chunk.is_none();
-        overwrite(&mut chunk, piece.range.clone(), from)?;
-        if new {
-            self.allocated.fetch_add(CHUNK, Ordering::Relaxed);
+    /// Writes the next bytes of `from` to a checked range.
+    fn put_all(&self, offset: u64, length: u64, mut from: Gather<'_>) -> Result<(), Error> {
+        for piece in pieces(offset, length) {
+            let put = self.chunks.update(piece.chunk, piece.range, |bytes| from.fill(bytes));
+            if put.map_err(|_| Error::NoSpace)? {
+                self.allocated.fetch_add(CHUNK, Ordering::Relaxed);
+            }
         }
         Ok(())
     }
 
-    /// Writes the next bytes of `from` to a checked range.
-    fn put_all(&self, offset: u64, length: u64, mut from: Gather<'_>) -> Result<(), Error> {
-        pieces(offset, length).try_for_each(|piece| self.put(&piece, &mut from))
-    }
-
     /// Makes `new` the chunk at a checked offset and gives back the old one, unless it is lent.
-    fn put_chunk(&self, offset: u64, new: Bytes) -> Result<Option<BytesMut>, Error> {
+    fn put_chunk(&self, offset: u64, new: BytesMut) -> Result<Option<BytesMut>, Error> {
         let piece = Piece::new(offset, offset + CHUNK);
-        let mut chunk = lock(self.chunk_or_new(&piece)?);
-        let Some(old) = chunk.replace(new) else {
+        let replaced = self.chunks.replace(piece.chunk, Some(new));
+        let Replaced { existed, old } = replaced.map_err(|_| Error::NoSpace)?;
+        if !existed {
             self.allocated.fetch_add(CHUNK, Ordering::Relaxed);
-            return Ok(None);
-        };
-        Ok(old.try_into_mut().ok())
+        }
+        Ok(old)
     }
 
     /// Makes a checked range zero, and frees the chunks that lie in it wholly.
     fn clear(&self, offset: u64, length: u64) -> Result<(), Error> {
         for piece in pieces(offset, length) {
-            let Some(mut chunk) = self.chunk(&piece).map(lock) else {
-                continue;
-            };
-            if chunk.is_none() {
+            if self.chunks.lend(piece.chunk, 0..0).is_none() {
                 continue;
             }
             let to_the_end = piece.end_offset == self.geometry.bytes();
             if piece.range.start == 0 && (piece.range.end == CHUNK_BYTES || to_the_end) {
-                *chunk = None;
-                self.allocated.fetch_sub(CHUNK, Ordering::Relaxed);
+                let replaced = self.chunks.replace(piece.chunk, None);
+                if replaced.map_err(|_| Error::NoSpace)?.existed {
+                    self.allocated.fetch_sub(CHUNK, Ordering::Relaxed);
+                }
             } else {
-                let zeroes = [IoSlice::new(&ZEROES[piece.range.clone()])];
-                overwrite(&mut chunk, piece.range, &mut Gather::new(&zeroes))?;
+                let cleared = self.chunks.update(piece.chunk, piece.range, |bytes| bytes.fill(0));
+                if cleared.map_err(|_| Error::NoSpace)? {
+                    self.allocated.fetch_add(CHUNK, Ordering::Relaxed);
+                }
             }
         }
         Ok(())
     }
-}
-
-fn lock(chunk: &Chunk) -> RwLockWriteGuard<'_, Option<Bytes>> {
-    chunk.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Writes the next bytes of `from` to a range of a chunk: in place if nobody else holds the chunk,
-/// else to a copy, because what was lent must not change.
-fn overwrite(
-    chunk: &mut Option<Bytes>,
-    range: Range<usize>,
-    from: &mut Gather<'_>,
-) -> Result<(), Error> {
-    // Lending needs the lock that the caller holds, so what is unique stays so.
-    if let Some(own) = chunk.take_if(|bytes| bytes.is_unique()) {
-        let mut own = BytesMut::from(own);
-        from.fill(&mut own[range]);
-        *chunk = Some(own.freeze());
-        return Ok(());
-    }
-    let old: &[u8] = chunk.as_deref().unwrap_or(ZEROES);
-    let mut new = Vec::new();
-    new.try_reserve_exact(CHUNK_BYTES).map_err(|_| Error::NoSpace)?;
-    new.extend_from_slice(&old[..range.start]);
-    from.append(&mut new, range.len());
-    new.extend_from_slice(&old[range.end..]);
-    *chunk = Some(new.into());
-    Ok(())
 }
 
 impl Backend for Memory {
@@ -192,12 +138,10 @@ impl Backend for Memory {
         self.geometry.check_range(offset, length)?;
         let mut scatter = Scatter::new(into);
         for piece in pieces(offset, length) {
-            let chunk = self
-                .chunk(&piece)
-                .map(|chunk| chunk.read().unwrap_or_else(PoisonError::into_inner));
-            match chunk.as_ref().and_then(|chunk| chunk.as_deref()) {
-                Some(bytes) => scatter.put(&bytes[piece.range]),
-                None => scatter.put_zeroes(piece.range.len()),
+            let length = piece.range.len();
+            match self.chunks.lend(piece.chunk, piece.range) {
+                Some(bytes) => scatter.put(&bytes),
+                None => scatter.put_zeroes(length),
             }
         }
         Ok(())
@@ -241,11 +185,7 @@ impl Resident for Memory {
     fn lend(&self, offset: u64, length: u64, each: &mut dyn FnMut(Bytes)) -> Result<(), Error> {
         self.geometry.check_range(offset, length)?;
         for piece in pieces(offset, length) {
-            let lent = self.chunk(&piece).and_then(|chunk| {
-                let chunk = chunk.read().unwrap_or_else(PoisonError::into_inner);
-                chunk.as_ref().map(|bytes| bytes.slice(piece.range.clone()))
-            });
-            // Without the lock, so that `each` may use the backend.
+            let lent = self.chunks.lend(piece.chunk, piece.range.clone());
             each(lent.unwrap_or_else(|| Bytes::from_static(&ZEROES[piece.range])));
         }
         Ok(())
@@ -269,7 +209,8 @@ impl Resident for Memory {
             self.put_all(offset, length, Gather::new(&[IoSlice::new(&from)]))?;
             return Ok(None);
         }
-        self.put_chunk(offset, from)
+        // Nobody else's, so nothing is copied.
+        self.put_chunk(offset, from.into())
     }
 }
 
@@ -285,8 +226,7 @@ impl fmt::Debug for Memory {
 
 /// The part of a range that lies in one chunk.
 struct Piece {
-    /// Index of the table, and of the chunk in it.
-    table: usize,
+    /// Index of the chunk.
     chunk: usize,
     /// The bytes of the chunk.
     range: Range<usize>,
@@ -297,11 +237,9 @@ struct Piece {
 impl Piece {
     /// From byte `start` to before byte `end`, which are in one chunk.
     fn new(start: u64, end: u64) -> Self {
-        let index = start / CHUNK;
-        // MAX_BYTES keeps the table's index far below 2^32, the others are below their divisor.
         Self {
-            table: usize::try_from(index / TABLE as u64).unwrap_or(usize::MAX),
-            chunk: (index % TABLE as u64) as usize,
+            // Below 2^28, because of MAX_BYTES.
+            chunk: (start / CHUNK) as usize,
             range: (start % CHUNK) as usize..((end - 1) % CHUNK) as usize + 1,
             end_offset: end,
         }
