@@ -153,6 +153,7 @@ impl Queue {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
+        debug_assert!(self.outstanding > 0 || self.owed == 0, "{} bytes owed", self.owed);
         self.outstanding == 0
     }
 

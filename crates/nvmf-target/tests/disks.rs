@@ -197,7 +197,7 @@ fn what_is_being_read_is_not_changed_by_a_write_that_comes_after() {
         let (old, new) = (pattern(1, 1 << 20), pattern(2, 1 << 20));
         let mut writer = queues.remove(0);
         let mut reader = queues.remove(0);
-        for _ in 0..20 {
+        for round in 0..20 {
             write(&mut writer, 1, 0, 4096, &old).unwrap();
             // More than the sockets hold: part of it is with the target while it is overwritten.
             let reads: Vec<_> = (0..16)
@@ -207,7 +207,11 @@ fn what_is_being_read_is_not_changed_by_a_write_that_comes_after() {
                 })
                 .collect();
             reader.flush(soon()).unwrap();
-            write(&mut writer, 1, 0, 4096, &new).unwrap();
+            // As a whole, which takes the place of what is there, and by blocks, which change it.
+            let piece = if round % 2 == 0 { new.len() } else { 4096 };
+            for (slba, piece) in (0..).step_by(piece / 4096).zip(new.chunks(piece)) {
+                write(&mut writer, 1, slba, 4096, piece).unwrap();
+            }
             for id in reads {
                 let found = reader.wait(id, soon()).unwrap().data.into_bytes();
                 for (i, block) in found.chunks(4096).enumerate() {
