@@ -123,6 +123,18 @@ impl Chunks {
         Self { homes: (0..HOMES).map(|_| Arc::new(Home(Arc::clone(&inner)))).collect() }
     }
 
+    /// Whether a chunk has memory.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such chunk.
+    pub fn exists(&self, index: usize) -> bool {
+        let inner = self.home();
+        inner.check(index, &(0..0));
+        let table = inner.tables[index / TABLE].get();
+        table.is_some_and(|table| !table.leases[index % TABLE].at.load(Ordering::Acquire).is_null())
+    }
+
     /// Lends bytes of a chunk; `None` if it has no memory.
     ///
     /// # Panics

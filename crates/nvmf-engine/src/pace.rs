@@ -45,7 +45,7 @@ impl Pace {
     /// What a spin in vain costs of the score, where one that paid gains 1: looking has to pay four
     /// times out of five, since a spin in vain takes more CPU time than a wake-up.
     const WASTE: i32 = 4;
-    /// Where it does not pay, it looks again after so many sleeps.
+    /// Where it does not pay, it looks again after it has gone without so often.
     const RETRY: u32 = 256;
 
     /// Looks for `limit` after activity; not at all where that is zero, and without an end, using

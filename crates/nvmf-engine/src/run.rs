@@ -21,9 +21,10 @@ pub enum EngineChoice {
 }
 
 impl EngineChoice {
-    /// What this means to somebody who has no files to wait for: of the two, readiness takes less CPU time per
-    /// command where payload is large, and no more where it is small. With files io_uring is ahead,
-    /// since readiness needs helper threads for what cannot be read at once.
+    /// What this means to somebody who has no files to wait for: of the two, readiness takes less
+    /// CPU time per command where payload is large, and no more where it is small. With files
+    /// io_uring is ahead where they are written or not in the page cache, since readiness needs
+    /// helper threads for what cannot be done at once.
     #[must_use]
     pub fn for_sockets_alone(self) -> Self {
         match self {

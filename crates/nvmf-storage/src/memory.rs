@@ -108,7 +108,7 @@ impl Memory {
     /// Makes a checked range zero, and frees the chunks that lie in it wholly.
     fn clear(&self, offset: u64, length: u64) -> Result<(), Error> {
         for piece in pieces(offset, length) {
-            if self.chunks.lend(piece.chunk, 0..0).is_none() {
+            if !self.chunks.exists(piece.chunk) {
                 continue;
             }
             let to_the_end = piece.end_offset == self.geometry.bytes();

@@ -21,7 +21,7 @@ fn lost(chunks: &Chunks) -> usize {
 #[test]
 fn what_was_lent_stays_whatever_becomes_of_the_chunk() {
     let chunks = Chunks::new(2000, LENGTH);
-    assert!(chunks.lend(1999, WHOLE).is_none());
+    assert!(chunks.lend(1999, WHOLE).is_none() && !chunks.exists(1999));
     assert!(write(&chunks, 1999, 1));
     let first = [chunks.lend(1999, WHOLE).unwrap(), chunks.lend(1999, 5..9).unwrap()];
     assert!(!write(&chunks, 1999, 2));
@@ -29,8 +29,9 @@ fn what_was_lent_stays_whatever_becomes_of_the_chunk() {
     let replaced = chunks.replace(1999, Some(memory(3))).unwrap();
     assert!(replaced.existed && replaced.old.is_none());
     let third = chunks.lend(1999, WHOLE).unwrap();
+    assert!(chunks.exists(1999) && !chunks.exists(1998));
     assert!(chunks.replace(1999, None).unwrap().existed);
-    assert!(chunks.lend(1999, WHOLE).is_none());
+    assert!(chunks.lend(1999, WHOLE).is_none() && !chunks.exists(1999));
     assert_eq!(lost(&chunks), 3);
     drop(chunks);
     assert!(first[0] == [1; LENGTH][..] && first[1] == [1; 4][..]);
