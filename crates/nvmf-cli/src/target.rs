@@ -102,7 +102,12 @@ fn split_authority(authority: &str) -> Result<(&str, Option<&str>), TargetError>
         Some((host, port)) => (host, Some(port)),
         None => (authority, None),
     };
-    if host.is_empty() { Err(TargetError::NoHost) } else { Ok((host, port)) }
+    match host {
+        "" => Err(TargetError::NoHost),
+        // No name has one.
+        _ if host.contains(':') => Err(TargetError::Address(host.to_owned())),
+        _ => Ok((host, port)),
+    }
 }
 
 impl Target {
@@ -162,6 +167,7 @@ mod tests {
         assert_eq!(parts("nvme+tcp://[fe80::1%eth0]"), ("fe80::1%eth0".into(), 4420, None, None));
         assert_eq!(parse("nvme+tcp://fe80::1"), Err(TargetError::Brackets("fe80::1".into())));
         assert_eq!(parse("nvme+tcp://[x]"), Err(TargetError::Address("x".into())));
+        assert_eq!(parse("nvme+tcp://:a:1"), Err(TargetError::Address(":a".into())));
         assert_eq!(parse("nvme+tcp://[::1"), Err(TargetError::Address("::1".into())));
         assert_eq!(parse("nvme+tcp://[::1]4420"), Err(TargetError::Port("4420".into())));
     }
