@@ -267,8 +267,8 @@ impl Disk {
 #[test]
 fn a_target_that_is_killed_and_started_again_has_what_it_acknowledged() {
     let disk = Disk::new();
-    let server = Server::start(&[&disk.spec]);
-    let (target, listen) = (server.target(), format!("127.0.0.1:{}", server.port));
+    let server = Server::start_apart(&[&disk.spec]);
+    let (target, listen) = (server.target(), format!("{}:{}", server.host, server.port));
     let restarting = thread::spawn(move || {
         let mut server = server;
         disk.wait();
@@ -291,7 +291,7 @@ fn a_target_that_is_killed_and_started_again_has_what_it_acknowledged() {
 #[test]
 fn a_connection_that_ends_ends_the_benchmark_unless_it_is_to_be_made_again() {
     let disk = Disk::new();
-    let server = Server::start(&[&disk.spec]);
+    let server = Server::start_apart(&[&disk.spec]);
     let target = server.target();
     let killer = thread::spawn(move || {
         disk.wait();
@@ -310,7 +310,7 @@ fn a_connection_that_ends_ends_the_benchmark_unless_it_is_to_be_made_again() {
 #[test]
 fn a_target_that_stays_away_is_given_up() {
     let disk = Disk::new();
-    let server = Server::start(&[&disk.spec]);
+    let server = Server::start_apart(&[&disk.spec]);
     let target = server.target();
     let killer = thread::spawn(move || {
         disk.wait();

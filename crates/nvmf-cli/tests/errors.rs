@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{NQN, Server, fails, nvmf, text};
+use socket2::{Domain, Socket, Type};
 
 /// A port at which each connection is given to `serve`.
 fn listener(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
@@ -46,7 +47,7 @@ fn a_target_that_accepts_and_stays_silent_is_given_up_within_the_timeout() {
 #[test]
 fn a_target_that_does_not_even_accept_is_given_up_within_the_timeout() {
     // Nobody accepts, and the queue of those who wait is full: further SYNs are dropped.
-    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     full.listen(0).unwrap();
     let address = full.local_addr().unwrap().as_socket().unwrap();
@@ -76,7 +77,10 @@ fn a_peer_that_is_no_target_is_said_to_be_none() {
 
 #[test]
 fn nobody_listening_says_what_to_try() {
-    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Bound, so that it is nobody else's, and not listening.
+    let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let unused = held.local_addr().unwrap().as_socket().unwrap().port();
     for command in ["discover", "identify", "property", "read"] {
         let url = match command {
             "discover" => format!("nvme+tcp://127.0.0.1:{unused}"),

@@ -173,7 +173,7 @@ fn several_hosts_are_served_at_once() {
 
 #[test]
 fn a_target_that_is_gone_is_an_error_of_one_line() {
-    let server = Server::start(&["mem:1M"]);
+    let server = Server::start_apart(&["mem:1M"]);
     let target = server.target();
     server.kill();
     let error = fails(1, &["read", &target]);

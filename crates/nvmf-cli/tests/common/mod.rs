@@ -4,7 +4,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -83,17 +84,27 @@ pub(crate) struct Server {
     child: Child,
     /// What it said up to when it was ready.
     pub(crate) said: Vec<String>,
+    pub(crate) host: String,
     pub(crate) port: u16,
 }
 
 impl Server {
     /// Serves these namespaces on any free port, and waits until it is ready.
     pub(crate) fn start(namespaces: &[&str]) -> Self {
-        let mut args = vec!["--nqn", NQN];
-        for spec in namespaces {
-            args.extend(["--namespace", spec]);
-        }
-        Self::start_with(&args)
+        Self::start_with(&Self::args(namespaces))
+    }
+
+    /// The same at an address that no other test has: once it is gone, nobody listens there.
+    pub(crate) fn start_apart(namespaces: &[&str]) -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let [.., high, low] = process::id().to_be_bytes();
+        let host = format!("127.{}.{low}.{}", 1 + high % 254, NEXT.fetch_add(1, Ordering::Relaxed));
+        Self::start_at(&format!("{host}:0"), &Self::args(namespaces))
+    }
+
+    fn args<'a>(namespaces: &[&'a str]) -> Vec<&'a str> {
+        let specs = namespaces.iter().flat_map(|spec| ["--namespace", spec]);
+        ["--nqn", NQN].into_iter().chain(specs).collect()
     }
 
     pub(crate) fn start_with(args: &[&str]) -> Self {
@@ -111,6 +122,8 @@ impl Server {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let (host, _) = listen.rsplit_once(':').unwrap();
+        let url = format!("nvme+tcp://{host}:");
         let (mut said, mut port) = (Vec::new(), None);
         while !said.last().is_some_and(|line: &String| line.contains("Ctrl-C")) {
             let Ok(line) = receiver.recv_timeout(Duration::from_secs(20)) else {
@@ -119,12 +132,12 @@ impl Server {
                 child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
                 panic!("not ready: {said:?} {error}");
             };
-            if let Some((_, rest)) = line.split_once("nvme+tcp://127.0.0.1:") {
+            if let Some((_, rest)) = line.split_once(&url) {
                 port = rest.split('/').next().and_then(|port| port.parse().ok());
             }
             said.push(line);
         }
-        Self { child, said, port: port.unwrap() }
+        Self { child, said, host: host.to_owned(), port: port.unwrap() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -133,7 +146,7 @@ impl Server {
 
     /// Where it is, without subsystem.
     pub(crate) fn portal(&self) -> String {
-        format!("nvme+tcp://127.0.0.1:{}", self.port)
+        format!("nvme+tcp://{}:{}", self.host, self.port)
     }
 
     /// Namespace 1 of its subsystem.
