@@ -8,7 +8,8 @@ use crate::engine::Wait;
 ///
 /// After activity it looks again for a bounded time: what a peer answers at once is found without
 /// the price of a wake-up. Where that mostly did not pay lately, because the next work came later than
-/// that, it sleeps right away, and tries again now and then.
+/// that, it sleeps right away, and tries again now and then. Where a peer [owes](Pace::expect)
+/// something, it looks longer.
 ///
 /// ```no_run
 /// # fn f<E: nvmf_engine::Engine, H: nvmf_engine::Handler<E>>(mut engine: E, mut handler: H) {
@@ -25,6 +26,8 @@ pub struct Pace {
     /// When the looking began.
     since: Option<Instant>,
     asleep: bool,
+    /// A peer owes something.
+    expecting: bool,
     /// How well looking paid lately: above 0 it is worth it.
     score: i32,
     /// Sleeps since the last spin.
@@ -47,11 +50,20 @@ impl Pace {
     const WASTE: i32 = 4;
     /// Where it does not pay, it looks again after it has gone without so often.
     const RETRY: u32 = 256;
+    /// So many times as long it looks for what a peer owes. What that is has left a queue on the
+    /// other side; whoever fills the socket pays for the wake-up of who sleeps at its end.
+    const OWED: u32 = 4;
 
     /// Looks for `limit` after activity; not at all where that is zero, and without an end, using
     /// all of a core, where it is [`Duration::MAX`].
     pub fn new(limit: Duration) -> Self {
-        Self { limit, since: None, asleep: false, score: Self::BEST, skipped: 0 }
+        Self { limit, since: None, asleep: false, expecting: false, score: Self::BEST, skipped: 0 }
+    }
+
+    /// Says whether a peer owes something that it sends without being asked again, such as data that
+    /// it was told to send.
+    pub fn expect(&mut self, owed: bool) {
+        self.expecting = owed;
     }
 
     /// What the next turn is to do: `busy` is what the last one returned, `deadline` when there is
@@ -80,7 +92,8 @@ impl Pace {
             self.asleep = !self.spins();
             return if self.asleep { Wait::Until(deadline) } else { Wait::No };
         };
-        if !self.asleep && now.duration_since(since) < self.limit {
+        let times = if self.expecting { Self::OWED } else { 1 };
+        if !self.asleep && now.duration_since(since) < self.limit.saturating_mul(times) {
             return if due { Wait::Until(deadline) } else { Wait::No };
         }
         if !self.asleep {
@@ -135,6 +148,17 @@ mod tests {
         let mut pace = Pace::new(Duration::from_micros(30));
         assert_eq!(round(&mut pace, start, 1000), 30);
         assert_eq!(pace.idle(after(start, 2000), None), SLEEP, "until something happens");
+    }
+
+    #[test]
+    fn it_looks_longer_for_what_is_owed() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Duration::from_micros(30));
+        pace.expect(true);
+        assert!((0..100).all(|_| round(&mut pace, start, 100) == 100));
+        assert_eq!(round(&mut pace, start, 1000), 120);
+        pace.expect(false);
+        assert_eq!(round(&mut pace, start, 100), 30);
     }
 
     #[test]

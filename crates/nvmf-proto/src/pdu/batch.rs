@@ -180,16 +180,18 @@ impl Batch {
         self.bytes.clear();
     }
 
+    /// Headers that are kept though they are sent, in bytes.
+    const MUCH: usize = 64 << 10;
+
     /// Drops the headers that are sent, before new ones are put behind them: a batch that is
     /// always refilled before it is empty must not grow.
     fn drop_sent(&mut self) {
-        const MUCH: usize = 64 << 10;
         let first = self.segments.iter().find_map(|segment| match segment {
             Segment::Bytes { start, .. } => Some(*start),
             Segment::Payload { .. } => None,
         });
         let dead = first.unwrap_or(self.bytes.len());
-        if dead < MUCH || dead < self.bytes.len() / 2 {
+        if dead < Self::MUCH || dead < self.bytes.len() / 2 {
             return;
         }
         self.bytes.drain(..dead);
@@ -245,7 +247,9 @@ impl Batch {
             reserved: [0; 10],
         };
         self.push(pdu.as_bytes());
-        self.push(offending);
+        if !offending.is_empty() {
+            self.push(offending);
+        }
     }
 
     /// A command capsule with `in_capsule` bytes of the data of command `tag`.
@@ -308,6 +312,7 @@ impl Batch {
     }
 
     /// A header and its digest.
+    #[inline]
     fn header(&mut self, format: Format, header: &[u8]) {
         self.push(header);
         if format.header_digest {
@@ -316,6 +321,7 @@ impl Batch {
     }
 
     /// Padding, payload and data digest.
+    #[inline]
     fn payload(
         &mut self,
         format: Format,
@@ -328,7 +334,9 @@ impl Batch {
         if len == 0 {
             return;
         }
-        self.push(&[0; 128][..usize::from(layout.padding)]);
+        if layout.padding > 0 {
+            self.push(&[0; 128][..usize::from(layout.padding)]);
+        }
         self.segments.push_back(Segment::Payload { tag, offset, len });
         self.len += len as usize;
         if format.data_digest {
@@ -338,11 +346,11 @@ impl Batch {
         }
     }
 
+    #[inline]
     fn push(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
+        if self.bytes.len() >= Self::MUCH {
+            self.drop_sent();
         }
-        self.drop_sent();
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         self.len += bytes.len();

@@ -9,8 +9,6 @@ use crate::{Role, Violation};
 
 mod quick;
 
-pub(crate) use quick::HEADER as QUICK_HEADER;
-
 /// The longest header with its digest.
 const HEADER_MAX: usize = 128 + DIGEST_LEN;
 const COMMON_LEN: usize = size_of::<CommonHeader>();

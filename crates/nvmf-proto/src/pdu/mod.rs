@@ -6,7 +6,6 @@ mod decode;
 mod header;
 
 pub use batch::{Batch, MissingPayload, NoPayload, PayloadSource, Piece};
-pub(crate) use decode::QUICK_HEADER;
 pub use decode::{Decoder, Item};
 pub use header::{DataHeader, Header, Pdu, R2tHeader};
 

@@ -1,8 +1,5 @@
 //! The controller's side of a queue pair.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use super::{QueueSize, SQHD_FLOW_CONTROL_OFF};
 use crate::Violation;
 
@@ -12,7 +9,7 @@ pub struct ControllerQueue {
     size: QueueSize,
     flow_control: bool,
     head: u16,
-    live: HashSet<u16, BuildHasherDefault<CidHasher>>,
+    live: Identifiers,
     /// Commands whose identifier was in use, not yet answered: they fill entries like the others.
     conflicts: u32,
 }
@@ -24,7 +21,7 @@ impl ControllerQueue {
             size: QueueSize::MIN,
             flow_control: true,
             head: 0,
-            live: HashSet::default(),
+            live: Identifiers::default(),
             conflicts: 0,
         }
     }
@@ -48,7 +45,7 @@ impl ControllerQueue {
 
     /// Commands that are outstanding.
     pub fn outstanding(&self) -> usize {
-        self.live.len()
+        self.live.count as usize
     }
 
     /// Notes a command that came.
@@ -58,7 +55,7 @@ impl ControllerQueue {
     pub fn receive(&mut self, cid: u16) -> Result<(), Violation> {
         let size = self.size.entries();
         let most = if self.flow_control { size - 1 } else { size };
-        if self.live.len() + self.conflicts as usize >= most as usize {
+        if self.live.count.saturating_add(self.conflicts) >= most {
             return Err(Violation::QueueOverflow { size });
         }
         if self.live.insert(cid) {
@@ -74,7 +71,7 @@ impl ControllerQueue {
     /// The head moves on with each answer, so that a host can never have more commands
     /// outstanding than the queue has entries.
     pub fn complete(&mut self, cid: u16) -> u16 {
-        self.live.remove(&cid);
+        self.live.remove(cid);
         self.advance()
     }
 
@@ -94,7 +91,7 @@ impl ControllerQueue {
 
     /// The Connect command is answered: returns the SQHD that says how flow control stands.
     pub fn complete_connect(&mut self, cid: u16) -> u16 {
-        self.live.remove(&cid);
+        self.live.remove(cid);
         if self.flow_control { self.head } else { SQHD_FLOW_CONTROL_OFF }
     }
 }
@@ -105,23 +102,36 @@ impl Default for ControllerQueue {
     }
 }
 
-/// Spreads command identifiers, which a peer chooses among only 65536, over a small table.
-#[derive(Default)]
-struct CidHasher(u64);
+/// A set of command identifiers: a bit for each up to the greatest that came, at most 8 KiB.
+#[derive(Debug, Default)]
+struct Identifiers {
+    words: Vec<u64>,
+    count: u32,
+}
 
-impl Hasher for CidHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u16(u16::from(byte));
+impl Identifiers {
+    fn place(cid: u16) -> (usize, u64) {
+        (usize::from(cid / 64), 1 << (cid % 64))
+    }
+
+    /// False if it is in the set already.
+    fn insert(&mut self, cid: u16) -> bool {
+        let (at, bit) = Self::place(cid);
+        if at >= self.words.len() {
+            self.words.resize(at + 1, 0);
         }
+        let new = self.words[at] & bit == 0;
+        self.words[at] |= bit;
+        self.count += u32::from(new);
+        new
     }
 
-    fn write_u16(&mut self, cid: u16) {
-        self.0 = (self.0 << 16 | u64::from(cid)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+    fn remove(&mut self, cid: u16) {
+        let (at, bit) = Self::place(cid);
+        if let Some(word) = self.words.get_mut(at) {
+            self.count -= u32::from(*word & bit != 0);
+            *word &= !bit;
+        }
     }
 }
 

@@ -206,7 +206,7 @@ impl Controller {
         &mut self,
         input: &[u8],
     ) -> Result<(usize, Option<ControllerEvent>), Violation> {
-        self.bytes(input).map_err(|violation| self.link.fail(violation))
+        self.advance(input).map_err(|violation| self.link.fail(violation))
     }
 
     /// Takes payload that [`ControllerEvent::Payload`] announced; returns how much of it was
@@ -372,6 +372,27 @@ impl Controller {
         }
     }
 
+    /// Takes what there is a shorter way for, else goes the long one.
+    #[inline]
+    fn advance(&mut self, input: &[u8]) -> Result<(usize, Option<ControllerEvent>), Violation> {
+        let mut used = 0;
+        if self.link.phase == Phase::Ready {
+            if self.receiving.is_some()
+                && let Some((n, intact)) = self.link.decoder.quick_end(input)
+            {
+                used = n;
+                let event = self.end_of_data(intact);
+                if event.is_some() {
+                    return Ok((used, event));
+                }
+            }
+            if let Some((n, capsule, data)) = self.link.decoder.quick_command(&input[used..]) {
+                return Ok((used + n, Some(self.command(&capsule.sqe, data)?)));
+            }
+        }
+        self.bytes(&input[used..]).map(|(n, event)| (used + n, event))
+    }
+
     fn bytes(&mut self, input: &[u8]) -> Result<(usize, Option<ControllerEvent>), Violation> {
         if self.link.phase == Phase::Ended {
             return Ok((input.len(), None));
@@ -400,7 +421,7 @@ impl Controller {
             }
             Pdu::IcReq(req) if !ready => self.ic_req(&req).map(Some),
             Pdu::IcReq(_) => Err(Violation::Sequence { kind: kind::IC_REQ }),
-            Pdu::Command(sqe) if ready => self.command(sqe, header.data_len).map(Some),
+            Pdu::Command(sqe) if ready => self.command(&sqe, header.data_len).map(Some),
             Pdu::Data(data) if ready => self.data(&data, header.data_len).map(|()| None),
             Pdu::Command(_) => Err(Violation::Sequence { kind: kind::CAPSULE_CMD }),
             Pdu::Data(_) => Err(Violation::Sequence { kind: kind::H2C_DATA }),
@@ -425,14 +446,14 @@ impl Controller {
         Ok(ControllerEvent::Connected(negotiated))
     }
 
-    fn command(&mut self, sqe: Sqe, in_capsule: u32) -> Result<ControllerEvent, Violation> {
+    fn command(&mut self, sqe: &Sqe, in_capsule: u32) -> Result<ControllerEvent, Violation> {
         if in_capsule > self.in_capsule {
             let plen = in_capsule.saturating_add(72);
             return Err(Violation::PduLength { kind: kind::CAPSULE_CMD, plen });
         }
         let cid = sqe.cid.get();
         let mut receiving = Receiving::default();
-        let event = match self.admit(&sqe, in_capsule) {
+        let event = match self.admit(sqe, in_capsule) {
             Ok(data) => {
                 let mut new = Slot::new(cid, data);
                 if let DataLocation::InCapsule { length } = data {
@@ -442,20 +463,20 @@ impl Controller {
                 let size = self.queue.size().entries();
                 let index = self.slots.insert(new).ok_or(Violation::QueueOverflow { size })?;
                 receiving.slot = Some(index);
-                ControllerEvent::Command(ReceivedCommand { slot: index, sqe, data })
+                ControllerEvent::Command(ReceivedCommand { slot: index, sqe: *sqe, data })
             }
             Err(violation) => {
                 let Answer::Fail(status) = violation.answer() else { return Err(violation) };
                 let owns_cid = !matches!(violation, Violation::CommandId { .. });
                 let cqe = Cqe::new(cid, status);
                 receiving.rejection = Some(Rejection { cqe, owns_cid });
-                ControllerEvent::Rejected { sqe, violation }
+                ControllerEvent::Rejected { sqe: *sqe, violation }
             }
         };
         if in_capsule > 0 {
             self.receiving = Some(receiving);
-        } else {
-            self.outgoing.extend(receiving.rejection.map(Outgoing::Rejection));
+        } else if let Some(rejection) = receiving.rejection {
+            self.outgoing.push_back(Outgoing::Rejection(rejection));
         }
         Ok(event)
     }
@@ -510,7 +531,9 @@ impl Controller {
     /// A PDU's data is complete: perhaps so is all that was asked for, or the next R2T is due.
     fn end_of_data(&mut self, intact: bool) -> Option<ControllerEvent> {
         let receiving = self.receiving.take()?;
-        self.outgoing.extend(receiving.rejection.map(Outgoing::Rejection));
+        if let Some(rejection) = receiving.rejection {
+            self.outgoing.push_back(Outgoing::Rejection(rejection));
+        }
         let slot = receiving.slot?;
         let s = self.slots.get_mut(slot)?;
         s.corrupt |= !intact;

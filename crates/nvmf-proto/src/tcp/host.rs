@@ -7,9 +7,7 @@ use nvme_spec::{Cqe, SglDescriptor, Sqe, Status};
 
 use super::Payload;
 use super::link::{Link, Negotiated, Phase, Terminated, digest_bits, ic_req, judge_ic_resp};
-use crate::pdu::{
-    Batch, DataHeader, Header, Item, NoPayload, PayloadSource, Pdu, QUICK_HEADER, R2tHeader,
-};
+use crate::pdu::{Batch, DataHeader, Header, Item, NoPayload, PayloadSource, Pdu, R2tHeader};
 use crate::queue::{HostQueue, QueueFull, QueueSize};
 use crate::{Role, Violation};
 
@@ -351,14 +349,14 @@ impl Host {
                     return Ok((used, Some(self.complete(cid, cqe, corrupt))));
                 }
             }
-            if let Some((data, length)) = self.link.decoder.quick_data(&input[used..]) {
+            if let Some((n, data, length)) = self.link.decoder.quick_data(&input[used..]) {
                 self.data(data, length)?;
                 let tag = Some(data.cid);
                 let payload = Payload { tag, offset: data.offset, length };
-                return Ok((used + QUICK_HEADER, Some(HostEvent::Payload(payload))));
+                return Ok((used + n, Some(HostEvent::Payload(payload))));
             }
-            if let Some(cqe) = self.link.decoder.quick_response(&input[used..]) {
-                return Ok((used + QUICK_HEADER, Some(self.response(cqe)?)));
+            if let Some((n, cqe)) = self.link.decoder.quick_response(&input[used..]) {
+                return Ok((used + n, Some(self.response(cqe)?)));
             }
         }
         self.bytes(&input[used..]).map(|(n, event)| (used + n, event))

@@ -129,6 +129,7 @@ impl Program for Core {
             listeners,
             connections: Vec::new(),
             count: 0,
+            owed: 0,
             next_sweep: cx.now,
             cx,
             slept: false,
@@ -147,6 +148,8 @@ struct Running {
     /// By [`ConnId::index`].
     connections: Vec<Option<(ConnId, Box<Connection>)>>,
     count: usize,
+    /// Commands whose data hosts were told to send.
+    owed: usize,
     next_sweep: Instant,
     cx: Context,
     /// This turn may have slept: the time is not what it was.
@@ -164,6 +167,7 @@ impl Running {
             }
             self.slept = wait != nvmf_engine::Wait::No;
             let busy = engine.turn(self, wait)?;
+            pace.expect(self.owed > 0);
             wait = pace.next(busy, self.deadline());
         }
         Ok(())
@@ -215,9 +219,12 @@ impl Running {
         else {
             return;
         };
+        let owed = connection.owed();
         act(connection, &mut self.cx, engine);
         connection.transmit(&mut self.cx, engine);
+        self.owed = self.owed + connection.owed() - owed;
         if connection.is_over() {
+            self.owed -= connection.owed();
             connection.disarm(&mut self.cx);
             engine.close(id);
             self.connections[id.index()] = None;

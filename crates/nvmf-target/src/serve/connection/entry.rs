@@ -30,10 +30,18 @@ pub(super) struct Outgoing {
 #[derive(Debug, Default)]
 pub(super) struct Entries(Vec<Entry>);
 
-impl Entry {
-    pub(super) fn new(sqe: Sqe, data: DataLocation) -> Self {
+impl Default for Entry {
+    /// A slot without a command.
+    fn default() -> Self {
         let (staging, out) = (Staging::default(), Outgoing::default());
-        Self { sqe, data, staging, out, held: 0 }
+        Self { sqe: Sqe::new(0), data: DataLocation::None, staging, out, held: 0 }
+    }
+}
+
+impl Entry {
+    /// There is nothing in it that a command would have to give back.
+    fn is_bare(&self) -> bool {
+        self.held == 0 && self.out.first.is_empty() && self.staging.length == 0
     }
 
     /// Moves `length` bytes at `offset` of the data for the host into a message.
@@ -76,15 +84,22 @@ impl Outgoing {
 }
 
 impl Entries {
-    pub(super) fn insert(&mut self, slot: u16, entry: Entry) {
-        self.reach(slot);
-        self.0[usize::from(slot)] = entry;
+    /// A command came, into a slot that had none or whose command is [removed](Self::remove).
+    pub(super) fn begin(&mut self, slot: u16, sqe: &Sqe, data: DataLocation) -> &mut Entry {
+        let entry = self.get(slot);
+        debug_assert!(entry.is_bare(), "slot {slot} is in use");
+        (entry.sqe, entry.data) = (*sqe, data);
+        entry
     }
 
     /// The command in a slot that the protocol's state machine named.
+    #[inline]
     pub(super) fn get(&mut self, slot: u16) -> &mut Entry {
-        self.reach(slot);
-        &mut self.0[usize::from(slot)]
+        let at = usize::from(slot);
+        if at >= self.0.len() {
+            self.reach(slot);
+        }
+        &mut self.0[at]
     }
 
     /// Forgets a command; returns the memory that it was accounted for.
@@ -95,9 +110,10 @@ impl Entries {
         std::mem::take(&mut entry.held)
     }
 
+    #[cold]
     fn reach(&mut self, slot: u16) {
         while self.0.len() <= usize::from(slot) {
-            self.0.push(Entry::new(Sqe::new(0), DataLocation::None));
+            self.0.push(Entry::default());
         }
     }
 }
@@ -285,7 +301,7 @@ mod tests {
     #[test]
     fn any_range_of_what_goes_out_is_found() {
         let data = bytes(1000);
-        let mut entry = Entry::new(Sqe::new(2), DataLocation::Transport { length: 1000 });
+        let mut entry = Entry::default();
         for piece in data.chunks(300) {
             entry.out.push(Bytes::copy_from_slice(piece));
         }

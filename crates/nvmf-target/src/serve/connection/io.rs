@@ -4,7 +4,7 @@ use nvme_spec::Status;
 use nvmf_engine::Engine;
 
 use super::storage::{self, Done, Execution, Place};
-use super::{Connection, Stage};
+use super::{Connection, Stage, has_room};
 use crate::association::IoQueue;
 use crate::io::{Plan, Transfer, plan};
 use crate::serve::connections::Stopper;
@@ -47,25 +47,26 @@ impl Connection {
         let Stage::Io(stage) = &self.stage else { return };
         let entry = self.entries.get(slot);
         let length = entry.data.length();
-        let planned = plan(stage.membership.association(), &entry.sqe, length);
         // What is wrong is said before any data is moved.
-        let from_host = match &planned {
-            Ok(Plan::Execute(operation)) => match operation.transfer() {
-                Transfer::FromHost(_) => Some(storage::place(operation)),
-                Transfer::ToHost(_) | Transfer::None => None,
-            },
-            Ok(Plan::Disconnect) | Err(_) => return self.io_execute(cx, engine, slot, None),
-        };
-        if length > 0 && !self.has_room(length as usize) {
-            return self.waiting.push_back(slot);
-        }
-        match from_host {
-            Some(at) => self.request_data(cx, slot, at),
-            None => {
-                self.hold(slot, length as usize);
-                self.io_execute(cx, engine, slot, None);
+        let done = match plan(stage.membership.association(), &entry.sqe, length) {
+            Ok(Plan::Execute(operation)) => {
+                let bytes = length as usize;
+                if bytes > 0 && !has_room(self.held, bytes) {
+                    return self.waiting.push_back(slot);
+                }
+                if let Transfer::FromHost(_) = operation.transfer() {
+                    let at = storage::place(&operation);
+                    return self.request_data(cx, slot, at);
+                }
+                entry.held += bytes;
+                self.held += bytes;
+                let (membership, place) = (&stage.membership, Place { conn: self.id, slot });
+                Execution { membership, entry, whole: None, place, cx, engine }.run(&operation)
             }
-        }
+            Ok(Plan::Disconnect) => return self.disconnect(slot),
+            Err(status) => Done::Failed(status),
+        };
+        self.io_done(slot, done);
     }
 
     /// A command whose data, if it needs any, is there: `whole`, or in its staging.
@@ -84,13 +85,15 @@ impl Connection {
                 let (membership, place) = (&stage.membership, Place { conn: self.id, slot });
                 Execution { membership, entry, whole, place, cx, engine }.run(&operation)
             }
-            Ok(Plan::Disconnect) => {
-                self.fail(slot, Status::SUCCESS);
-                return self.leave();
-            }
+            Ok(Plan::Disconnect) => return self.disconnect(slot),
             Err(status) => Done::Failed(status),
         };
         self.io_done(slot, done);
+    }
+
+    fn disconnect(&mut self, slot: u16) {
+        self.fail(slot, Status::SUCCESS);
+        self.leave();
     }
 
     /// Answers a command as it went.

@@ -30,7 +30,7 @@ use super::timers::Timer;
 use admin::Admin;
 use connecting::Connecting;
 use ending::{Life, Why};
-use entry::{Entries, Entry};
+use entry::Entries;
 use io::IoStage;
 
 pub(super) use storage::{FileTable, JobDone};
@@ -41,7 +41,7 @@ const GATHER: usize = 2 << 20;
 const STRAIGHT: usize = 8 << 10;
 /// Data of commands that a connection holds, in bytes: received and not yet stored, or read and
 /// not yet sent. Commands beyond it wait; one is always let through.
-const HELD: usize = 4 << 20;
+const HELD: usize = 2 << 20;
 
 /// A connection.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl Connection {
                     self.receive_straight(engine, payload);
                     break;
                 }
-                Some(ControllerEvent::Command(command)) => self.command(cx, engine, command),
+                Some(ControllerEvent::Command(command)) => self.command(cx, engine, &command),
                 Some(ControllerEvent::Data { slot, violation }) => {
                     let whole = arrived.take().filter(|(of, _)| *of == slot);
                     let whole = whole.map(|(_, range)| &bytes[range]);
@@ -218,9 +218,9 @@ impl Connection {
     }
 
     /// Takes a command; one with data in its capsule begins when that has come.
-    fn command<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, command: ReceivedCommand) {
-        let ReceivedCommand { slot, sqe, data } = command;
-        self.entries.insert(slot, Entry::new(sqe, data));
+    fn command<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, command: &ReceivedCommand) {
+        let ReceivedCommand { slot, sqe, data } = *command;
+        self.entries.begin(slot, &sqe, data);
         wire_log::command(self.qid(), &sqe);
         if let Stage::Io(stage) = &self.stage {
             stage.count();
@@ -282,6 +282,11 @@ impl Connection {
         }
     }
 
+    /// Commands whose data is still to come.
+    pub(super) fn owed(&self) -> usize {
+        self.owed
+    }
+
     /// A command's data is on its way.
     fn owe(&mut self, cx: &Context) {
         if self.owed == 0 {
@@ -294,11 +299,6 @@ impl Connection {
     fn hold(&mut self, slot: u16, bytes: usize) {
         self.entries.get(slot).held += bytes;
         self.held += bytes;
-    }
-
-    /// Whether a command that takes so much memory may begin.
-    fn has_room(&self, bytes: usize) -> bool {
-        self.held == 0 || self.held + bytes <= HELD
     }
 
     fn qid(&self) -> u16 {
@@ -369,7 +369,7 @@ impl Connection {
         self.held -= std::mem::take(&mut self.flying).min(self.held);
         while let Some(slot) = self.waiting.front().copied()
             && let length = self.entries.get(slot).data.length() as usize
-            && self.has_room(length)
+            && has_room(self.held, length)
         {
             self.waiting.pop_front();
             self.begin(cx, engine, slot);
@@ -384,4 +384,9 @@ impl Connection {
     fn arm(&mut self, cx: &mut Context, at: Option<Instant>) {
         cx.timers.set(self.id, &mut self.timer, at);
     }
+}
+
+/// Whether a command that takes so much memory may begin where others hold `held`.
+fn has_room(held: usize, bytes: usize) -> bool {
+    held == 0 || held + bytes <= HELD
 }
