@@ -27,6 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::Lent;
+
 /// Chunks of memory, all of one length, that are lent while others write to them: what was lent
 /// never changes.
 ///
@@ -41,8 +43,8 @@ use bytes::{Bytes, BytesMut};
 /// chunks.update(3, 0..4, |bytes| bytes.copy_from_slice(b"once"))?;
 /// let lent = chunks.lend(3, 0..8).unwrap_or_default();
 /// chunks.update(3, 0..4, |bytes| bytes.copy_from_slice(b"then"))?;
-/// assert_eq!(lent, b"once\0\0\0\0"[..]);
-/// assert_eq!(chunks.lend(3, 0..4).unwrap_or_default(), b"then"[..]);
+/// assert_eq!(*lent, *b"once\0\0\0\0");
+/// assert_eq!(*chunks.lend(3, 0..4).unwrap_or_default(), *b"then");
 /// # Ok(())
 /// # }
 /// ```
@@ -140,7 +142,7 @@ impl Chunks {
     /// # Panics
     ///
     /// If there is no such chunk, or no such range in it.
-    pub fn lend(&self, index: usize, range: Range<usize>) -> Option<Bytes> {
+    pub fn lend(&self, index: usize, range: Range<usize>) -> Option<Lent> {
         let home = self.home();
         home.check(index, &range);
         let table = home.tables[index / TABLE].get()?;
@@ -154,7 +156,8 @@ impl Chunks {
             if now & WRITER != 0 || now & COUNT == COUNT {
                 // The writer has the lock, so what is there is not half written.
                 let owner = lock(&table.owners[index % TABLE]);
-                return owner.as_ref().map(|memory| Bytes::copy_from_slice(&memory[range]));
+                let copy = |memory: &BytesMut| Bytes::copy_from_slice(&memory[range]);
+                return owner.as_ref().map(copy).map(Lent::from);
             }
             // Unchanged, the word says that `at` is of its generation: a new address comes after
             // the writer's bit, which does not go without the generation.
@@ -165,7 +168,7 @@ impl Chunks {
                 Ordering::Relaxed,
             );
             if counted.is_ok() {
-                return Some(Bytes::from_owner(Lease {
+                return Some(Lent::of_chunk(Lease {
                     home: Arc::clone(home),
                     index,
                     generation: generation(now),
@@ -366,7 +369,7 @@ impl Drop for Writing<'_> {
 }
 
 /// Bytes of a chunk that do not change while it is there.
-struct Lease {
+pub(crate) struct Lease {
     home: Arc<Home>,
     index: usize,
     generation: u64,

@@ -4,6 +4,8 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use crate::Lent;
+
 /// Bytes for one gathered send: short ones by value, long ones by reference.
 ///
 /// ```
@@ -32,7 +34,7 @@ enum Segment {
         start: usize,
         end: usize,
     },
-    Shared(Bytes),
+    Lent(Lent),
 }
 
 impl Message {
@@ -56,10 +58,11 @@ impl Message {
     }
 
     /// Appends bytes by reference.
-    pub fn push_shared(&mut self, bytes: Bytes) {
+    pub fn push_shared(&mut self, bytes: impl Into<Lent>) {
+        let bytes = bytes.into();
         if !bytes.is_empty() {
             self.len += bytes.len();
-            self.segments.push(Segment::Shared(bytes));
+            self.segments.push(Segment::Lent(bytes));
         }
     }
 
@@ -78,12 +81,15 @@ impl Message {
         self.segments.len()
     }
 
-    /// Empties it for the next use, and lets `recycle` have what was sent by reference.
+    /// Empties it for the next use, gives back what was lent, and lets `recycle` have what was
+    /// sent as [`Bytes`].
     pub fn clear(&mut self, mut recycle: impl FnMut(Bytes)) {
         self.bytes.clear();
         self.len = 0;
         for segment in self.segments.drain(..) {
-            if let Segment::Shared(bytes) = segment {
+            if let Segment::Lent(lent) = segment
+                && let Some(bytes) = lent.into_shared()
+            {
                 recycle(bytes);
             }
         }
@@ -94,7 +100,7 @@ impl Message {
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         self.segments.iter().map(|segment| match segment {
             Segment::Own { start, end } => &self.bytes[*start..*end],
-            Segment::Shared(bytes) => bytes,
+            Segment::Lent(lent) => lent,
         })
     }
 

@@ -1,7 +1,8 @@
 //! Using a backend from a thread that must not wait.
 
 use crate::Error;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
+use nvmf_engine::Lent;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -56,7 +57,7 @@ pub trait Resident: Send + Sync {
     /// # Errors
     ///
     /// [`Error::Unaligned`], [`Error::OutOfRange`]; then nothing was lent.
-    fn lend(&self, offset: u64, length: u64, each: &mut dyn FnMut(Bytes)) -> Result<(), Error>;
+    fn lend(&self, offset: u64, length: u64, each: &mut dyn FnMut(Lent)) -> Result<(), Error>;
 
     /// The length in bytes of a buffer that [`Resident::adopt`] can take without copying, and what
     /// its byte offset has to be a multiple of.

@@ -4,7 +4,7 @@ use crate::buffer::{ZERO_BYTES, ZEROES};
 use crate::vectored::{self, Gather, Scatter};
 use crate::{Access, Backend, Durability, Error, Geometry, OpenError, Resident, Zero};
 use bytes::{Bytes, BytesMut};
-use nvmf_engine::{Chunks, Replaced};
+use nvmf_engine::{Chunks, Lent, Replaced};
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::ops::Range;
@@ -182,11 +182,11 @@ impl Backend for Memory {
 }
 
 impl Resident for Memory {
-    fn lend(&self, offset: u64, length: u64, each: &mut dyn FnMut(Bytes)) -> Result<(), Error> {
+    fn lend(&self, offset: u64, length: u64, each: &mut dyn FnMut(Lent)) -> Result<(), Error> {
         self.geometry.check_range(offset, length)?;
         for piece in pieces(offset, length) {
             let lent = self.chunks.lend(piece.chunk, piece.range.clone());
-            each(lent.unwrap_or_else(|| Bytes::from_static(&ZEROES[piece.range])));
+            each(lent.unwrap_or_else(|| Bytes::from_static(&ZEROES[piece.range]).into()));
         }
         Ok(())
     }

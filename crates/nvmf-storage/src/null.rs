@@ -4,6 +4,7 @@ use crate::buffer::{ZERO_BYTES, ZEROES};
 use crate::vectored;
 use crate::{Access, Backend, Durability, Error, Geometry, Resident, Zero};
 use bytes::{Bytes, BytesMut};
+use nvmf_engine::Lent;
 use std::io::{IoSlice, IoSliceMut};
 
 /// Reads zeroes and forgets what is written: for measuring everything but the storage.
@@ -78,12 +79,12 @@ impl Backend for Null {
 }
 
 impl Resident for Null {
-    fn lend(&self, offset: u64, length: u64, each: &mut dyn FnMut(Bytes)) -> Result<(), Error> {
+    fn lend(&self, offset: u64, length: u64, each: &mut dyn FnMut(Lent)) -> Result<(), Error> {
         self.geometry.check_range(offset, length)?;
         let mut left = length;
         while left > 0 {
             let part = usize::try_from(left).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
-            each(Bytes::from_static(&ZEROES[..part]));
+            each(Bytes::from_static(&ZEROES[..part]).into());
             left -= part as u64;
         }
         Ok(())

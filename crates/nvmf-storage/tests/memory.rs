@@ -57,7 +57,7 @@ fn a_short_last_chunk_is_given_back_too() {
 
 fn lend(disk: &Memory, offset: u64, length: u64) -> Vec<Bytes> {
     let mut pieces = Vec::new();
-    disk.lend(offset, length, &mut |piece| pieces.push(piece)).unwrap();
+    disk.lend(offset, length, &mut |piece| pieces.push(piece.into_bytes())).unwrap();
     pieces
 }
 

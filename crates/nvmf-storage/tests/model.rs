@@ -170,7 +170,7 @@ fn lend(disk: &dyn Backend, at: Range) -> Result<Vec<Bytes>, Error> {
     let mut pieces = Vec::new();
     match disk.access() {
         Access::Resident(resident) => {
-            resident.lend(at.offset, at.length, &mut |piece| pieces.push(piece))?;
+            resident.lend(at.offset, at.length, &mut |piece| pieces.push(piece.into_bytes()))?;
         }
         _ => {
             let mut bytes = vec![0xEE; usize::try_from(at.length).unwrap()];

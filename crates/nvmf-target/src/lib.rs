@@ -50,7 +50,7 @@
 //!
 //! # What a hostile host cannot do
 //!
-//! It cannot make the target allocate without bound (a queue holds 4 MiB for the commands it
+//! It cannot make the target allocate without bound (a queue holds 2 MiB for the commands it
 //! executes, and the capsules of those that wait: at most [`limits::IO_ENTRIES`] of
 //! [`limits::IN_CAPSULE`]), hold a connection for long without a Connect, neither take what is sent
 //! to it nor send what it owes for longer than 30 seconds, open more connections than

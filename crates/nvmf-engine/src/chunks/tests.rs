@@ -34,8 +34,8 @@ fn what_was_lent_stays_whatever_becomes_of_the_chunk() {
     assert!(chunks.lend(1999, WHOLE).is_none() && !chunks.exists(1999));
     assert_eq!(lost(&chunks), 3);
     drop(chunks);
-    assert!(first[0] == [1; LENGTH][..] && first[1] == [1; 4][..]);
-    assert!(second == [2; LENGTH][..] && third == [3; LENGTH][..]);
+    assert!(first[0][..] == [1; LENGTH] && first[1][..] == [1; 4]);
+    assert!(second[..] == [2; LENGTH] && third[..] == [3; LENGTH]);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn what_exceeds_the_count_is_copied() {
     word.fetch_add(COUNT, Ordering::Relaxed);
     let copied = chunks.lend(1, WHOLE).unwrap();
     assert_ne!(copied.as_ptr(), address);
-    assert_eq!(copied, [4; LENGTH][..]);
+    assert_eq!(copied[..], [4; LENGTH]);
     word.fetch_sub(COUNT, Ordering::Relaxed);
     assert_eq!(chunks.lend(1, WHOLE).unwrap().as_ptr(), address);
 }
@@ -116,7 +116,7 @@ fn many_threads_never_see_a_lease_change() {
             .map(|seed| {
                 let (chunks, stop) = (&chunks, &stop);
                 scope.spawn(move || {
-                    let mut kept: [Option<(Bytes, u8)>; 16] = Default::default();
+                    let mut kept: [Option<(Lent, u8)>; 16] = Default::default();
                     let mut seen = 0;
                     let mut n = seed;
                     while !stop.load(Ordering::Relaxed) {

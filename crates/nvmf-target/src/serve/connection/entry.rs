@@ -1,8 +1,10 @@
 //! What a connection keeps of each command.
 
-use bytes::{Bytes, BytesMut};
+use std::ops::{Deref, Range};
+
+use bytes::BytesMut;
 use nvme_spec::Sqe;
-use nvmf_engine::{Message, Pool};
+use nvmf_engine::{Lent, Message, Pool};
 use nvmf_proto::capsule::DataLocation;
 use nvmf_proto::pdu::PayloadSource;
 
@@ -22,8 +24,8 @@ pub(super) struct Entry {
 /// Data for the host: mostly one piece.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    first: Bytes,
-    more: Vec<Bytes>,
+    first: Lent,
+    more: Vec<Lent>,
 }
 
 /// The commands of a connection by slot.
@@ -49,12 +51,15 @@ impl Entry {
         if offset == 0 && length == self.out.first.len() {
             return message.push_shared(std::mem::take(&mut self.out.first));
         }
-        self.out.for_range(offset, length, |piece, range| message.push_shared(piece.slice(range)));
+        for (piece, range) in in_range(self.out.pieces_mut(), offset, length) {
+            message.push_shared(piece.slice(range));
+        }
     }
 }
 
 impl Outgoing {
-    pub(super) fn push(&mut self, piece: Bytes) {
+    pub(super) fn push(&mut self, piece: impl Into<Lent>) {
+        let piece = piece.into();
         if self.first.is_empty() {
             self.first = piece;
         } else {
@@ -62,25 +67,28 @@ impl Outgoing {
         }
     }
 
-    fn for_range<'a>(
-        &'a self,
-        mut offset: usize,
-        mut length: usize,
-        mut each: impl FnMut(&'a Bytes, std::ops::Range<usize>),
-    ) {
-        for piece in std::iter::once(&self.first).chain(&self.more) {
-            if offset >= piece.len() {
-                offset -= piece.len();
-                continue;
-            }
-            let n = (piece.len() - offset).min(length);
-            if n > 0 {
-                each(piece, offset..offset + n);
-            }
-            length -= n;
-            offset = 0;
-        }
+    fn pieces(&self) -> impl Iterator<Item = &Lent> {
+        std::iter::once(&self.first).chain(&self.more)
     }
+
+    fn pieces_mut(&mut self) -> impl Iterator<Item = &mut Lent> {
+        std::iter::once(&mut self.first).chain(&mut self.more)
+    }
+}
+
+/// What `length` bytes at `offset` of all pieces together are of each.
+fn in_range<P: Deref<Target = Lent>>(
+    pieces: impl Iterator<Item = P>,
+    mut offset: usize,
+    mut length: usize,
+) -> impl Iterator<Item = (P, Range<usize>)> {
+    pieces.filter_map(move |piece| {
+        let begin = offset.min(piece.len());
+        let n = (piece.len() - begin).min(length);
+        offset -= begin;
+        length -= n;
+        (n > 0).then_some((piece, begin..begin + n))
+    })
 }
 
 impl Entries {
@@ -122,7 +130,8 @@ impl PayloadSource for Entries {
     fn for_each<'a>(&'a self, tag: u16, offset: u32, length: u32, each: &mut dyn FnMut(&'a [u8])) {
         if let Some(entry) = self.0.get(usize::from(tag)) {
             let (offset, length) = (offset as usize, length as usize);
-            entry.out.for_range(offset, length, |piece, range| each(&piece[range]));
+            let pieces = in_range(entry.out.pieces(), offset, length);
+            pieces.for_each(|(piece, range)| each(&piece[range]));
         }
     }
 }
@@ -240,6 +249,8 @@ impl Staging {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn bytes(length: usize) -> Vec<u8> {
