@@ -32,6 +32,8 @@ pub struct Pace {
     score: i32,
     /// Sleeps since the last spin.
     skipped: u32,
+    /// After how many of them it looks again.
+    retry: u32,
 }
 
 impl Default for Pace {
@@ -48,8 +50,11 @@ impl Pace {
     /// What a spin in vain costs of the score, where one that paid gains 1: looking has to pay four
     /// times out of five, since a spin in vain takes more CPU time than a wake-up.
     const WASTE: i32 = 4;
-    /// Where it does not pay, it looks again after it has gone without so often.
-    const RETRY: u32 = 256;
+    /// Where it does not pay, it looks again after it has gone without so often: soon at first,
+    /// since a peer that had to wait for its core, or this thread for its own, says nothing of what
+    /// comes next; rarely where that was in vain again and again.
+    const RETRY: u32 = 4;
+    const RETRY_MOST: u32 = 256;
     /// So many times as long it looks for what a peer owes. What that is has left a queue on the
     /// other side; whoever fills the socket pays for the wake-up of who sleeps at its end.
     const OWED: u32 = 4;
@@ -57,7 +62,15 @@ impl Pace {
     /// Looks for `limit` after activity; not at all where that is zero, and without an end, using
     /// all of a core, where it is [`Duration::MAX`].
     pub fn new(limit: Duration) -> Self {
-        Self { limit, since: None, asleep: false, expecting: false, score: Self::BEST, skipped: 0 }
+        Self {
+            limit,
+            since: None,
+            asleep: false,
+            expecting: false,
+            score: Self::BEST,
+            skipped: 0,
+            retry: Self::RETRY,
+        }
     }
 
     /// Says whether a peer owes something that it sends without being asked again, such as data that
@@ -80,6 +93,9 @@ impl Pace {
     fn worked(&mut self) -> bool {
         if !self.asleep && self.since.is_some() {
             self.score = (self.score + 1).clamp(1, Self::BEST);
+            if self.score == Self::BEST {
+                self.retry = Self::RETRY;
+            }
         }
         (self.since, self.asleep) = (None, false);
         self.score > 0 && !self.limit.is_zero()
@@ -97,6 +113,9 @@ impl Pace {
             return if due { Wait::Until(deadline) } else { Wait::No };
         }
         if !self.asleep {
+            if self.score == 0 {
+                self.retry = (self.retry * 2).min(Self::RETRY_MOST);
+            }
             self.score = (self.score - Self::WASTE).max(0);
         }
         self.asleep = true;
@@ -111,7 +130,7 @@ impl Pace {
             return true;
         }
         self.skipped += 1;
-        if self.skipped < Self::RETRY {
+        if self.skipped < self.retry {
             return false;
         }
         self.skipped = 0;
@@ -192,10 +211,26 @@ mod tests {
         (0..1000).for_each(|_| {
             round(&mut pace, start, 50);
         });
-        (0..Pace::RETRY).for_each(|_| {
+        (0..Pace::RETRY_MOST).for_each(|_| {
             round(&mut pace, start, 20);
         });
         assert!((0..1000).all(|_| round(&mut pace, start, 20) == 20));
+    }
+
+    #[test]
+    fn a_peer_that_was_away_for_once_does_not_count_for_long() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Duration::from_micros(30));
+        for _ in 0..100 {
+            (0..100).for_each(|_| {
+                round(&mut pace, start, 20);
+            });
+            (0..3).for_each(|_| {
+                round(&mut pace, start, 1000);
+            });
+            let missed = (0..100).filter(|_| round(&mut pace, start, 20) != 20).count();
+            assert!(missed <= 10, "{missed} of 100");
+        }
     }
 
     #[test]

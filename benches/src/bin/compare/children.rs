@@ -18,6 +18,8 @@ pub(crate) type Stop = Arc<AtomicBool>;
 
 /// How often it is looked whether something has happened.
 const PAUSE: Duration = Duration::from_millis(10);
+/// The same while something is measured: who looks takes a core from those who are watched.
+const WATCH: Duration = Duration::from_millis(100);
 
 /// How long a program has to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -118,7 +120,7 @@ impl Running {
                 return Err(self.failure(&format!("did not end within {limit:?}")));
             }
             meanwhile()?;
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(WATCH);
         }
         std::fs::read_to_string(&self.stdout)
             .map_err(|e| self.failure(&format!("its output cannot be read: {e}")))

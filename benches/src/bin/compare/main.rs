@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod calm;
 mod children;
 mod formats;
 mod hold;

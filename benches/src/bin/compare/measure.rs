@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nvmf_benches::proc;
 
+use crate::calm::Calm;
 use crate::children::{Failure, Running, Stop, accepts, free_port};
 use crate::formats;
 use crate::plan::{Load, Options, Plan, Ready, Target, Work, beside};
@@ -21,6 +22,7 @@ pub(crate) struct Bench<'a> {
     pub logs: PathBuf,
     pub target_core: usize,
     pub load_core: usize,
+    pub calm: Option<Calm>,
     pub stop: Stop,
 }
 
@@ -36,8 +38,23 @@ const SLACK: Duration = Duration::from_secs(40);
 type Values = BTreeMap<&'static str, String>;
 
 impl Bench<'_> {
-    /// Measures one pair with some work; `stem` names the files of this run.
-    pub(crate) fn run(
+    /// Measures one pair with some work, in calm if that is wanted; `stem` names the files of this
+    /// run.
+    pub(crate) fn run_in_calm(
+        &self,
+        work: &Work,
+        target: &Target,
+        load: &Load,
+        stem: &str,
+    ) -> Result<Measured, Failure> {
+        let run = || self.run(work, target, load, stem);
+        match self.calm {
+            Some(calm) => calm.during(&self.stop, run),
+            None => run(),
+        }
+    }
+
+    fn run(
         &self,
         work: &Work,
         target: &Target,

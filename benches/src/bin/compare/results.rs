@@ -27,6 +27,10 @@ pub(crate) struct Header {
     pub machine: String,
     pub rounds: u32,
     pub seconds: f64,
+    /// Runs began and ended while a cache line went between the cores and back within so many
+    /// nanoseconds.
+    #[serde(default)]
+    pub calm: Option<u64>,
     pub work: Vec<Work>,
     pub figure: Vec<Figure>,
     /// What the plan has and was not measured, and why.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::calm::Calm;
 use crate::children::Stop;
 use crate::measure::Bench;
 use crate::plan::{Load, Pair, Plan, Probe, Target, Work};
@@ -32,6 +33,10 @@ pub(crate) struct Args {
     /// How long each run measures, instead of what the plan says.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     seconds: Option<f64>,
+    /// Wait for moments in which a cache line goes from one core to the other and back within this
+    /// time, and make runs again that end in others; for machines whose cores move.
+    #[arg(long, value_name = "NANOSECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    calm: Option<u64>,
     /// The core of the targets.
     #[arg(long, value_name = "CORE", default_value_t = 0)]
     target_core: usize,
@@ -88,6 +93,7 @@ pub(crate) fn run(args: &Args, stop: &Stop) -> anyhow::Result<PathBuf> {
         machine: machine(),
         rounds: plan.rounds,
         seconds: plan.seconds,
+        calm: args.calm,
         work: plan.work.clone(),
         figure: plan.figure.clone(),
         left_out,
@@ -98,6 +104,10 @@ pub(crate) fn run(args: &Args, stop: &Stop) -> anyhow::Result<PathBuf> {
         logs,
         target_core: args.target_core,
         load_core: args.load_core,
+        calm: args.calm.map(|nanoseconds| Calm {
+            limit: Duration::from_nanos(nanoseconds),
+            cores: (args.target_core, args.load_core),
+        }),
         stop: Stop::clone(stop),
     };
     let groups = groups(&plan)?;
@@ -130,7 +140,7 @@ fn measure(bench: &Bench<'_>, job: &Job<'_>, round: u32) -> Record {
             work: work.name.clone(),
             round,
             pair: Pair { target: target.name.clone(), load: load.name.clone() },
-            measured: bench.run(work, target, load, &stem).into(),
+            measured: bench.run_in_calm(work, target, load, &stem).into(),
         })),
         Job::Probe { probe, target } => Record::Probe(crate::results::Probe {
             probe: probe.name.clone(),

@@ -12,9 +12,16 @@ pub(crate) fn markdown(results: &Results) -> String {
     let header = &results.header;
     let _ = writeln!(
         text,
-        "{}; {} rounds of {} s in alternation.\n",
+        "{}; {} rounds of {} s in alternation.",
         header.machine, header.rounds, header.seconds
     );
+    if let Some(calm) = header.calm {
+        let _ = writeln!(
+            text,
+            "Runs began and ended while a cache line went between the cores and back in {calm} ns."
+        );
+    }
+    text.push('\n');
     figures(results, &mut text);
     runs(results, &mut text);
     probes(results, &mut text);
