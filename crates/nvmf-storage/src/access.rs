@@ -20,7 +20,8 @@ use std::os::fd::BorrowedFd;
 /// // Two blocks before that chunk and two in it, for one gathered send.
 /// let mut pieces = Vec::new();
 /// resident.lend(Memory::CHUNK - 8192, 16_384, &mut |piece| pieces.push(piece))?;
-/// assert_eq!(pieces, [vec![0; 8192], vec![7; 8192]]);
+/// assert_eq!(*pieces[0], [0; 8192]);
+/// assert_eq!(*pieces[1], [7; 8192]);
 /// # Ok(())
 /// # }
 /// ```
