@@ -28,6 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 use crate::Lent;
+use sums::Sums;
+
+pub use sums::Summand;
 
 /// Chunks of memory, all of one length, that are lent while others write to them: what was lent
 /// never changes.
@@ -82,6 +85,7 @@ type Lost = (usize, u64);
 struct Table {
     leases: Box<[Leases]>,
     owners: Box<[Owner]>,
+    sums: Sums,
 }
 
 /// Chunks in a table.
@@ -118,6 +122,9 @@ pub struct Replaced {
 }
 
 impl Chunks {
+    /// Bytes of the blocks whose [sums](Lent::summands) are kept.
+    pub const BLOCK: usize = 4096;
+
     /// `count` chunks of `length` bytes, none of which has memory yet.
     pub fn new(count: usize, length: usize) -> Self {
         let tables = (0..count.div_ceil(TABLE)).map(|_| OnceLock::new()).collect();
@@ -172,6 +179,7 @@ impl Chunks {
                     home: Arc::clone(home),
                     index,
                     generation: generation(now),
+                    start: range.start,
                     at: at.wrapping_add(range.start),
                     length: range.len(),
                 }));
@@ -204,6 +212,7 @@ impl Chunks {
         let mut writing = Writing::begin(leases);
         match &mut *owner {
             Some(memory) if writing.is_alone() => {
+                table.sums.forget(index % TABLE, inner.blocks(), range.clone());
                 change(&mut memory[range]);
                 // Those who were given the address before must not use it any more.
                 leases.at.store(memory.as_mut_ptr(), Ordering::Release);
@@ -212,6 +221,7 @@ impl Chunks {
             old => {
                 let mut new = copy(old.as_deref(), inner.length)?;
                 change(&mut new[range]);
+                table.sums.forget(index % TABLE, inner.blocks(), 0..inner.length);
                 Ok(!inner.exchange(index, &mut writing, &mut owner, Some(new)).existed)
             }
         }
@@ -238,6 +248,7 @@ impl Chunks {
         let table = inner.table(index)?;
         let mut owner = lock(&table.owners[index % TABLE]);
         let mut writing = Writing::begin(&table.leases[index % TABLE]);
+        table.sums.forget(index % TABLE, inner.blocks(), 0..inner.length);
         Ok(inner.exchange(index, &mut writing, &mut owner, new))
     }
 
@@ -259,6 +270,11 @@ impl Inner {
         assert!(range.start <= range.end && range.end <= self.length, "bytes {range:?} of a chunk");
     }
 
+    /// Whole blocks of a chunk.
+    fn blocks(&self) -> usize {
+        self.length / Chunks::BLOCK
+    }
+
     /// The table of a chunk, new if it has to be.
     fn table(&self, index: usize) -> Result<&Table, TryReserveError> {
         let place = &self.tables[index / TABLE];
@@ -270,7 +286,7 @@ impl Inner {
         leases.resize_with(TABLE, Leases::default);
         owners.try_reserve_exact(TABLE)?;
         owners.resize_with(TABLE, Owner::default);
-        let new = Table { leases: leases.into(), owners: owners.into() };
+        let new = Table { leases: leases.into(), owners: owners.into(), sums: Sums::default() };
         // If another thread was faster, its table is as good.
         Ok(place.get_or_init(|| new))
     }
@@ -373,8 +389,24 @@ pub(crate) struct Lease {
     home: Arc<Home>,
     index: usize,
     generation: u64,
+    /// Where it begins in the chunk.
+    start: usize,
     at: *const u8,
     length: usize,
+}
+
+impl Lease {
+    /// The parts of a range of it: see [`Lent::summands`].
+    pub(crate) fn summands(
+        &self,
+        range: Range<usize>,
+        sum: impl Fn(&[u8]) -> u32,
+        each: impl FnMut(Summand<'_>),
+    ) {
+        let Some(table) = self.home.tables[self.index / TABLE].get() else { return };
+        let chunk = (self.index % TABLE, self.home.blocks(), self.generation);
+        table.sums.each(chunk, (self.start + range.start, &self.as_ref()[range]), sum, each);
+    }
 }
 
 // SAFETY: what it points to is only read through it, and kept and left alone until it is dropped
@@ -422,5 +454,6 @@ impl fmt::Debug for Chunks {
     }
 }
 
+mod sums;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::{fmt, mem};
 
 use bytes::Bytes;
 
-use crate::chunks::Lease;
+use crate::chunks::{Lease, Summand};
 
 /// Bytes by reference that do not change: of [`Chunks`](crate::Chunks), or [`Bytes`] of any kind.
 ///
@@ -45,6 +45,44 @@ impl Lent {
         let part = bytes.slice(range);
         self.0 = Kind::Shared(bytes);
         part
+    }
+
+    /// Gives what a sum of a range is computed of, in order. Whole blocks of a chunk come as their
+    /// own `sum`, which is kept with the chunk until the block is written to: who asks next reads
+    /// none of it. `sum` has to be the same function always.
+    ///
+    /// ```
+    /// use nvmf_engine::{Chunks, Summand};
+    /// # fn main() -> Result<(), std::collections::TryReserveError> {
+    /// let chunks = Chunks::new(1, 2 * Chunks::BLOCK);
+    /// chunks.update(0, 4000..4100, |bytes| bytes.fill(1))?;
+    /// let lent = chunks.lend(0, 4000..8192).unwrap_or_default();
+    /// let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum();
+    /// let mut total = 0;
+    /// lent.summands(0..lent.len(), sum, |summand| {
+    ///     total += match summand {
+    ///         Summand::Bytes(bytes) => sum(bytes),
+    ///         Summand::Block(sum) => sum,
+    ///     }
+    /// });
+    /// assert_eq!(total, 100);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If it has no such range.
+    pub fn summands(
+        &self,
+        range: Range<usize>,
+        sum: impl Fn(&[u8]) -> u32,
+        mut each: impl FnMut(Summand<'_>),
+    ) {
+        match &self.0 {
+            Kind::Chunk(lease) => lease.summands(range, sum, each),
+            Kind::Shared(bytes) => each(Summand::Bytes(&bytes[range])),
+        }
     }
 
     /// The same as [`Bytes`].

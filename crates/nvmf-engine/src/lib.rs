@@ -55,7 +55,7 @@ mod tests;
 mod uring;
 mod waker;
 
-pub use chunks::{Chunks, Replaced};
+pub use chunks::{Chunks, Replaced, Summand};
 pub use engine::{ConnId, End, Engine, Handler, ListenerId, Wait};
 pub use file::{FileId, FileOp};
 pub use jobs::Jobs;

@@ -111,9 +111,14 @@ mod tests {
             [1, 512, 4096, 4097, 65536].into_iter().flat_map(|n| [(n, false), (n, true)])
         {
             let take = |pool: &mut Pool| pool.take_many(length, aligned).remove(0);
-            let buffer = take(&mut pool);
+            let mut buffer = take(&mut pool);
+            let is_aligned = |buffer: &BytesMut| buffer.as_ptr().align_offset(4096) == 0;
+            // One that is aligned by chance is kept with those that have to be.
+            while !aligned && is_aligned(&buffer) {
+                buffer = take(&mut pool);
+            }
             let address = buffer.as_ptr();
-            assert!(!aligned || address.align_offset(4096) == 0);
+            assert_eq!(is_aligned(&buffer), aligned);
             pool.recycle(buffer.freeze());
             let kept = [&pool.small, &pool.large, &pool.aligned].map(|kept| kept.len());
             assert_eq!(kept.iter().sum::<usize>(), 1, "{length}");
@@ -133,7 +138,8 @@ mod tests {
                 pool.give(buffer);
             }
         }
-        assert_eq!((pool.small.len(), pool.large.len(), pool.aligned.len()), (1, 1, 1));
+        let kept = [&pool.small, &pool.large, &pool.aligned].map(|kept| kept.len());
+        assert!(kept == [1, 1, 1] || kept == [1, 0, 2], "{kept:?}");
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::ops::{Deref, Range};
 
 use bytes::BytesMut;
 use nvme_spec::Sqe;
-use nvmf_engine::{Lent, Message, Pool};
+use nvmf_engine::{Chunks, Lent, Message, Pool, Summand};
 use nvmf_proto::capsule::DataLocation;
+use nvmf_proto::digest::{Crc32c, crc32c};
 use nvmf_proto::pdu::PayloadSource;
 
 /// A command from its capsule until its answer is encoded.
@@ -126,15 +127,38 @@ impl Entries {
     }
 }
 
-impl PayloadSource for Entries {
-    fn for_each<'a>(&'a self, tag: u16, offset: u32, length: u32, each: &mut dyn FnMut(&'a [u8])) {
-        if let Some(entry) = self.0.get(usize::from(tag)) {
-            let (offset, length) = (offset as usize, length as usize);
-            let pieces = in_range(entry.out.pieces(), offset, length);
-            pieces.for_each(|(piece, range)| each(&piece[range]));
-        }
+impl Entries {
+    /// What `length` bytes at `offset` of a command's data for the host are made of.
+    fn outgoing(
+        &self,
+        tag: u16,
+        offset: u32,
+        length: u32,
+    ) -> impl Iterator<Item = (&Lent, Range<usize>)> {
+        let entry = self.0.get(usize::from(tag)).into_iter();
+        entry.flat_map(move |entry| in_range(entry.out.pieces(), offset as usize, length as usize))
     }
 }
+
+impl PayloadSource for Entries {
+    fn for_each<'a>(&'a self, tag: u16, offset: u32, length: u32, each: &mut dyn FnMut(&'a [u8])) {
+        self.outgoing(tag, offset, length).for_each(|(piece, range)| each(&piece[range]));
+    }
+
+    fn digest(&self, tag: u16, offset: u32, length: u32) -> u32 {
+        let mut crc = Crc32c::new();
+        for (piece, range) in self.outgoing(tag, offset, length) {
+            piece.summands(range, crc32c, |summand| match summand {
+                Summand::Bytes(bytes) => crc.update(bytes),
+                Summand::Block(digest) => crc.append(digest),
+            });
+        }
+        crc.finish()
+    }
+}
+
+// The digests that chunks keep are of the blocks that they can be put together from.
+const _: () = assert!(Chunks::BLOCK == Crc32c::BLOCK);
 
 /// Buffers for data from the host, cut where the namespace's own chunks are cut.
 #[derive(Debug, Default)]
@@ -307,6 +331,32 @@ mod tests {
             );
             assert_eq!(parts.concat(), data);
         }
+    }
+
+    #[test]
+    fn digests_are_those_of_the_bytes_whatever_is_kept_of_them() {
+        let chunks = Chunks::new(2, 8 * Chunks::BLOCK);
+        for index in 0..2 {
+            let fill = |chunk: &mut [u8]| chunk.copy_from_slice(&bytes(chunk.len()));
+            chunks.update(index, 0..8 * Chunks::BLOCK, fill).unwrap();
+        }
+        let mut entry = Entry::default();
+        entry.out.push(chunks.lend(0, 1000..8 * Chunks::BLOCK).unwrap());
+        entry.out.push(Bytes::from(bytes(5000)));
+        entry.out.push(chunks.lend(1, 0..5 * Chunks::BLOCK + 3).unwrap());
+        let total = 8 * Chunks::BLOCK - 1000 + 5000 + 5 * Chunks::BLOCK + 3;
+        let entries = Entries(vec![entry]);
+        for _ in 0..2 {
+            for (offset, length) in [(0, total), (0, 0), (3096, 4096), (3095, 4098), (30_000, 9000)]
+            {
+                let (offset, length) =
+                    (u32::try_from(offset).unwrap(), u32::try_from(length).unwrap());
+                let mut plain = Crc32c::new();
+                entries.for_each(0, offset, length, &mut |piece| plain.update(piece));
+                assert_eq!(entries.digest(0, offset, length), plain.finish(), "{offset} {length}");
+            }
+        }
+        assert_eq!(entries.digest(1, 0, 0), crc32c(&[]));
     }
 
     #[test]
