@@ -243,7 +243,7 @@ fn help_and_version_succeed() {
 
 #[test]
 fn a_connection_that_dies_in_the_middle_says_how_far_it_got() {
-    let server = Server::start(&["null:64G"]);
+    let server = Server::start_apart(&["null:64G"]);
     let target = server.target();
     let killer = thread::spawn(move || {
         thread::sleep(Duration::from_millis(600));

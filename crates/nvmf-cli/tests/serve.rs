@@ -68,7 +68,7 @@ fn after_sigterm_the_file_has_what_was_written() {
 fn what_was_flushed_survives_a_kill() {
     let directory = tempfile::tempdir().unwrap();
     let spec = image(&directory.path().join("disk.img"), 4 << 20);
-    let server = Server::start(&[&spec]);
+    let server = Server::start_apart(&[&spec]);
     let data = Random(6).bytes(4 << 20);
     ok_with(&["write", &server.target()], &data);
     server.kill();

@@ -221,7 +221,7 @@ fn a_disk_that_is_full_stops_the_read_and_says_how_far_it_got() {
 
 #[test]
 fn a_target_that_dies_ends_a_write_whose_input_goes_on() {
-    let server = Server::start(&["mem:16M"]);
+    let server = Server::start_apart(&["mem:16M"]);
     let mut command = common::nvmf();
     command.args(["write", &server.target()]).args(common::HOST);
     let mut writer = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -94,7 +95,7 @@ impl Server {
         Self::start_with(&Self::args(namespaces))
     }
 
-    /// The same at an address that no other test has: once it is gone, nobody listens there.
+    /// The same at an address that no other test has, for what is killed.
     pub(crate) fn start_apart(namespaces: &[&str]) -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let [.., high, low] = process::id().to_be_bytes();
@@ -186,10 +187,16 @@ impl Server {
         assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
     }
 
-    /// Ends it as a power failure would.
+    /// Ends it as a power failure would, and waits until nobody listens there: what an io_uring had
+    /// open the kernel closes only a moment after the process is gone.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect((self.host.as_str(), self.port)).is_ok() {
+            assert!(Instant::now() < end, "somebody still listens at {}", self.portal());
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
