@@ -51,6 +51,7 @@ mod run;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod tuning;
 #[cfg(target_os = "linux")]
 mod uring;
 mod waker;

@@ -15,6 +15,7 @@ use crate::file::{FileId, FileOp};
 use crate::filling::Filling;
 use crate::message::Message;
 use crate::slots::{Key, Slots};
+use crate::tuning::tune;
 use crate::waker::{Alarm, Waker};
 use files::Files;
 use readiness::{Event, Interest, Readiness};
@@ -408,7 +409,7 @@ impl Engine for Poll {
 
     fn attach(&mut self, socket: TcpStream) -> io::Result<ConnId> {
         socket.set_nonblocking(true)?;
-        socket.set_nodelay(true)?;
+        tune(&socket)?;
         let full = || io::Error::other("too many sockets");
         let new = Conn {
             socket,

@@ -17,6 +17,7 @@ use crate::engine::{ConnId, End, Handler};
 use crate::filling::Filling;
 use crate::message::Message;
 use crate::slots::Key;
+use crate::tuning::tune;
 
 /// What is less than this to fill is received like everything else and copied, which costs less
 /// than an operation of its own. In bytes.
@@ -86,7 +87,7 @@ impl Conn {
 
 impl Uring {
     pub(super) fn add_conn(&mut self, socket: TcpStream) -> io::Result<ConnId> {
-        socket.set_nodelay(true)?;
+        tune(&socket)?;
         let new = Conn {
             socket,
             closed: false,
