@@ -235,17 +235,23 @@ fn new_directory() -> PathBuf {
     Path::new("target/compare").join(now.as_secs().to_string())
 }
 
-/// The processor, its cores, and the kernel.
+/// The processor, its cores, the kernel, and how its TCP holds back.
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo
-        .lines()
-        .find(|line| line.starts_with("model name"))
-        .and_then(|line| line.split_once(':'))
-        .map_or("unknown processor", |(_, model)| model.trim());
+    let field = |name: &str| {
+        let line = cpuinfo.lines().find(|line| line.split(':').next().map(str::trim) == Some(name));
+        line.and_then(|line| line.split_once(':')).map_or("?", |(_, value)| value.trim())
+    };
     let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-    format!("{model}, {cores} cores, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+    format!(
+        "{} (family {}, model {}), {cores} cores, Linux {}, congestion control {}",
+        field("model name"),
+        field("cpu family"),
+        field("model"),
+        read("/proc/sys/kernel/osrelease").trim(),
+        read("/proc/sys/net/ipv4/tcp_congestion_control").trim(),
+    )
 }
 
 fn progress(jobs: u64) -> ProgressBar {
