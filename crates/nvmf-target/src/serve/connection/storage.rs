@@ -49,12 +49,8 @@ pub(in crate::serve) struct JobDone {
 const AT_ONCE: u64 = 1 << 20;
 
 /// How much of what is lent is fetched from memory at once, in bytes, so that it is at hand when the
-/// answers of several commands are sent together. The processor follows a longer run by itself,
+/// answers of several commands are sent together. The processor follows a longer run by itself.
 const AHEAD: usize = 8192;
-/// but no further than to the end of a page:
-const PAGE: usize = 4096;
-/// so much of each is fetched for it.
-const PAGE_AHEAD: usize = 1024;
 
 /// Where in the namespace a command's data belongs, in bytes.
 pub(super) fn place(operation: &Operation<'_>) -> u64 {
@@ -114,13 +110,9 @@ impl<E: Engine> Execution<'_, E> {
     ) -> Result<Done, nvmf_storage::Error> {
         let mut ahead = AHEAD;
         memory.lend(offset, length.into(), &mut |piece| {
-            let (begin, rest) = piece.split_at(piece.len().min(ahead));
+            let begin = &piece[..piece.len().min(ahead)];
             prefetch(begin);
             ahead -= begin.len();
-            let border = rest.as_ptr().align_offset(PAGE).min(rest.len());
-            for page in rest[border..].chunks_exact(PAGE) {
-                prefetch(&page[..PAGE_AHEAD]);
-            }
             self.entry.out.push(piece);
         })?;
         self.membership.counters().read(length.into());
