@@ -15,7 +15,7 @@
 //! - **What comes** is handed over as a slice of a buffer that all connections of the engine share,
 //!   so a silent connection costs no memory. A handler that knows where the next bytes belong lends
 //!   the engine the destination by [`Engine::fill`], and they are received straight into it.
-//! - **What goes** is a [`Message`]: headers by value, payload by reference ([`bytes::Bytes`]), so
+//! - **What goes** is a [`Message`]: headers by value, payload by reference ([`Lent`]), so
 //!   that many answers leave in one gathered send and payload is not copied. A connection has one
 //!   message in flight; what becomes ready meanwhile is for the next one.
 //! - **Whatever the kernel may still touch is owned by the engine,** and given back with the event
