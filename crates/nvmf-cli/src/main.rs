@@ -1,7 +1,7 @@
 //! The `nvmf` command.
 
-#![forbid(unsafe_code)]
-
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod allocator;
 mod args;
 mod bench;
 mod connect;
