@@ -1,6 +1,6 @@
 //! The `nvmf` command.
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(feature = "jemalloc", target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 mod allocator;
 mod args;
 mod bench;

@@ -1,6 +1,6 @@
 //! Where the command has its memory from.
 
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(all(feature = "jemalloc", target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 
 use assert_cmd::Command;
 
