@@ -24,14 +24,9 @@ fn execute(queue: &mut QueuePair, opcode: u8, slba: u32, blocks: u32, transfer: 
     let mut sqe = Sqe::new(opcode);
     sqe.nsid.set(1);
     sqe.set_slba(slba.into());
-    sqe.set_cdw(12, if opcode == opcode::nvm::WRITE_ZEROES { DEAC } else { 0 } | (blocks - 1));
+    let how = if opcode == opcode::nvm::WRITE_ZEROES { DEAC } else { 0 };
+    sqe.set_cdw(12, how | (blocks - 1));
     queue.execute(sqe, transfer, Deadline::after(Duration::from_secs(20))).unwrap();
-}
-
-fn anonymous_memory(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
 #[test]
@@ -59,13 +54,13 @@ fn blocks_that_are_deallocated_go_back_to_the_system_though_nothing_else_happens
         let pieces = &[IoSlice::new(&data)];
         execute(&mut queue, opcode::nvm::WRITE, at * BLOCKS, BLOCKS, Transfer::Write(pieces));
     }
-    let full = anonymous_memory(&server);
+    let full = server.anonymous_memory();
     assert!(full >= 64 * MIB, "{full} bytes");
     execute(&mut queue, opcode::nvm::WRITE_ZEROES, 0, 64 * BLOCKS, Transfer::None);
 
     let end = Instant::now() + Duration::from_secs(60);
-    while anonymous_memory(&server) > full - 48 * MIB {
-        assert!(Instant::now() < end, "{full} bytes, a minute later {}", anonymous_memory(&server));
+    while server.anonymous_memory() > full - 48 * MIB {
+        assert!(Instant::now() < end, "{full} bytes, a minute later {}", server.anonymous_memory());
         thread::sleep(Duration::from_millis(100));
     }
 }

@@ -145,6 +145,13 @@ impl Server {
         self.child.id()
     }
 
+    /// Memory of its own, in bytes: what is not of a file.
+    pub(crate) fn anonymous_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+
     /// Where it is, without subsystem.
     pub(crate) fn portal(&self) -> String {
         format!("nvme+tcp://{}:{}", self.host, self.port)
