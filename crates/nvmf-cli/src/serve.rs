@@ -47,7 +47,7 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
     tracing::info!(engine = %target.engine(), cores = target.cores(), "serving");
     limits::raise_descriptors();
     stop_on_signals(target.handle())?;
-    output::print(announcement(&nqn, &args.namespace, &geometries, target.local_addrs()))?;
+    output::print(announcement(&nqn, &args.namespace, &geometries, &target.local_addrs()))?;
     Ok(target.run()?)
 }
 

@@ -9,13 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use nvme_spec::event::Event;
 use nvme_spec::fabrics::Connect;
 use nvme_spec::{HostId, Nqn, Sqe, Status};
-use nvmf_proto::connect::Refusal;
+use nvmf_proto::connect::{ConnectRequest, Refusal};
 
 use crate::error_log::ErrorLog;
+use crate::events::Events;
+use crate::port::Port;
 use crate::statistics::Counters;
-use crate::subsystem::Subsystem;
+use crate::subsystem::{CachedView, SharedView, Subsystem, View};
 
 /// One host's association with a subsystem: a controller, made when its admin queue connected.
 #[derive(Debug)]
@@ -24,6 +28,11 @@ pub(crate) struct Association {
     host: Nqn,
     host_id: HostId,
     subsystem: Arc<Subsystem>,
+    port: Arc<Port>,
+    view: SharedView,
+    /// Held while the view is made anew, so that the last one made is the last one set.
+    refreshing: Mutex<()>,
+    events: Mutex<Events>,
     /// The Volatile Write Cache feature: off, every write is durable before it is answered.
     write_cache: AtomicBool,
     errors: Mutex<ErrorLog>,
@@ -34,6 +43,8 @@ pub(crate) struct Association {
 #[derive(Debug)]
 struct Queues {
     phase: Phase,
+    /// The admin queue's connection, with which all ends.
+    admin: Option<AdminConnection>,
     /// How many I/O queues there may be; their identifiers are 1 to this.
     granted: u16,
     live: BTreeMap<u16, Entry>,
@@ -85,6 +96,17 @@ impl<F: Fn() + Send> Stop for F {
     }
 }
 
+struct AdminConnection {
+    peer: String,
+    stop: Box<dyn Stop>,
+}
+
+impl fmt::Debug for AdminConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminConnection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
 /// An I/O queue's membership in its association; dropping it leaves.
 #[derive(Debug)]
 pub(crate) struct IoQueue {
@@ -94,17 +116,28 @@ pub(crate) struct IoQueue {
 }
 
 impl Association {
-    pub(crate) fn new(cntlid: u16, host: Nqn, host_id: HostId, subsystem: Arc<Subsystem>) -> Self {
+    pub(crate) fn new(
+        cntlid: u16,
+        request: &ConnectRequest,
+        subsystem: Arc<Subsystem>,
+        port: Arc<Port>,
+    ) -> Self {
         let granted = subsystem.max_io_queues();
+        let view = subsystem.view(&request.host, &port);
         Self {
             cntlid,
-            host,
-            host_id,
+            host: request.host.clone(),
+            host_id: request.host_id,
             subsystem,
+            port,
+            view: Arc::new(ArcSwap::from_pointee(view)),
+            refreshing: Mutex::default(),
+            events: Mutex::default(),
             write_cache: AtomicBool::new(true),
             errors: Mutex::default(),
             queues: Mutex::new(Queues {
                 phase: Phase::Disabled,
+                admin: None,
                 granted,
                 live: BTreeMap::new(),
                 past_commands: 0,
@@ -128,6 +161,62 @@ impl Association {
 
     pub(crate) fn subsystem(&self) -> &Arc<Subsystem> {
         &self.subsystem
+    }
+
+    /// The port that the admin queue came through.
+    pub(crate) fn port(&self) -> &Arc<Port> {
+        &self.port
+    }
+
+    /// What its host sees now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// A hold on what its host sees, for who looks often.
+    pub(crate) fn cached_view(&self) -> CachedView {
+        CachedView::new(Arc::clone(&self.view))
+    }
+
+    /// Looks what its host sees now, and raises the events for what is different.
+    pub(crate) fn refresh(&self) {
+        let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Arc::new(self.subsystem.view(&self.host, &self.port));
+        let old = self.view.swap(Arc::clone(&new));
+        let difference = old.difference(&new);
+        let mut events = self.events();
+        events.namespaces_changed(&difference.namespaces);
+        if difference.ana {
+            events.raise(Event::ANA_CHANGE);
+        }
+    }
+
+    pub(crate) fn events(&self) -> MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells with whom the admin queue is connected, and how to end that.
+    pub(crate) fn admin_is(&self, peer: String, stop: impl Stop + 'static) {
+        self.queues().admin = Some(AdminConnection { peer, stop: Box::new(stop) });
+    }
+
+    /// With whom the admin queue is connected.
+    pub(crate) fn peer(&self) -> String {
+        self.queues().admin.as_ref().map_or_else(String::new, |admin| admin.peer.clone())
+    }
+
+    /// The identifiers of the I/O queues there are.
+    pub(crate) fn io_queues(&self) -> Vec<u16> {
+        self.queues().live.keys().copied().collect()
+    }
+
+    /// Ends the association from outside: all its connections are closed.
+    pub(crate) fn disconnect(&self) {
+        let queues = self.queues();
+        queues.stop_all();
+        if let Some(admin) = &queues.admin {
+            admin.stop.stop();
+        }
     }
 
     pub(crate) fn write_cache(&self) -> bool {

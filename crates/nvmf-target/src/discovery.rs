@@ -1,45 +1,67 @@
-//! What the Discovery log says of a target: one entry for each subsystem at each listen address.
+//! What the Discovery log tells a host: for each port, the subsystems that it may use there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
-use nvme_spec::log::{DiscoveryEntry, adrfam, subtype, treq};
+use nvme_spec::Nqn;
+use nvme_spec::log::{DiscoveryEntry, adrfam, eflags, subtype, treq};
 use nvmf::controller::discovery::DiscoveryLogPage;
 
+use crate::layout::{Layout, Referral};
 use crate::limits;
-use crate::subsystem::Subsystem;
 
-/// The page as a host reads it that is connected to `local` of ours; `None` if its connection has
-/// no address.
+/// Who asks, and how it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
+    pub(crate) host: Nqn,
+    /// The address of ours that it is connected to; `None` if its connection has none.
+    pub(crate) local: Option<SocketAddr>,
+    /// Whether its queues have flow control, wanted or not.
+    pub(crate) flow_control: bool,
+}
+
+/// The page as a host reads it.
 ///
 /// An address to listen on that means "any" is of no use to a host: it gets the one that it
 /// reached us by.
-pub(crate) fn page(
-    subsystems: &[Arc<Subsystem>],
-    listen: &[SocketAddr],
-    local: Option<SocketAddr>,
-    flow_control: bool,
-) -> DiscoveryLogPage {
+pub(crate) fn page(layout: &Layout, asker: &Asker) -> DiscoveryLogPage {
     let mut entries = Vec::new();
-    for subsystem in subsystems {
-        for (port, address) in (1u16..).zip(listen) {
-            let address = reachable(*address, local);
-            let family = if address.is_ipv4() { adrfam::IPV4 } else { adrfam::IPV6 };
-            let (ip, service) = (address.ip().to_string(), address.port().to_string());
-            let entry = DiscoveryEntry::tcp(subtype::NVM, subsystem.nqn(), family, &ip, &service);
-            // The text of an IP address is far shorter than its field.
-            let Ok(mut entry) = entry else { continue };
-            entry.portid.set(port);
-            let asqsz = limits::ADMIN_ENTRIES.entries();
-            entry.asqsz.set(u16::try_from(asqsz).unwrap_or(u16::MAX));
-            entry.treq = treq::NOT_REQUIRED;
-            if !flow_control {
-                entry.treq |= treq::SQ_FLOW_DISABLE;
-            }
-            entries.push(entry);
-        }
+    for port in &layout.ports {
+        let address = reachable(port.address(), asker.local);
+        let here = |kind, nqn: &Nqn| entry(kind, nqn, address, port.id(), asker);
+        let usable = layout.subsystems.iter().filter(|subsystem| {
+            port.serves(subsystem.nqn()) && subsystem.hosts().allow(&asker.host)
+        });
+        entries.extend(usable.filter_map(|subsystem| here(subtype::NVM, subsystem.nqn())));
+        entries.extend(here(subtype::CURRENT, layout.discovery.nqn()).map(|mut entry| {
+            entry.eflags.set(eflags::DUPLICATE | eflags::EXPLICIT_PERSISTENT);
+            entry
+        }));
     }
-    DiscoveryLogPage::new(entries)
+    entries.extend(layout.referrals.iter().filter_map(|Referral { address, nqn, port_id }| {
+        entry(subtype::REFERRAL, nqn, *address, *port_id, asker)
+    }));
+    DiscoveryLogPage::with_generation(layout.generation(), entries)
+}
+
+/// `None` never happens: the text of an IP address is far shorter than its field.
+fn entry(
+    kind: u8,
+    nqn: &Nqn,
+    address: SocketAddr,
+    port_id: u16,
+    asker: &Asker,
+) -> Option<DiscoveryEntry> {
+    let family = if address.is_ipv4() { adrfam::IPV4 } else { adrfam::IPV6 };
+    let (ip, service) = (address.ip().to_string(), address.port().to_string());
+    let mut entry = DiscoveryEntry::tcp(kind, nqn, family, &ip, &service).ok()?;
+    entry.portid.set(port_id);
+    let asqsz = limits::ADMIN_ENTRIES.entries();
+    entry.asqsz.set(u16::try_from(asqsz).unwrap_or(u16::MAX));
+    entry.treq = treq::NOT_REQUIRED;
+    if !asker.flow_control {
+        entry.treq |= treq::SQ_FLOW_DISABLE;
+    }
+    Some(entry)
 }
 
 fn reachable(listen: SocketAddr, local: Option<SocketAddr>) -> SocketAddr {
@@ -61,49 +83,104 @@ fn loopback(like: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::testing::{NQN, subsystem};
+    use crate::port::Port;
+    use crate::subsystem::{Hosts, Subsystem};
+    use crate::testing::{NQN, nqn, subsystem};
+
+    fn layout(ports: Vec<Port>) -> Layout {
+        let mut layout = Layout::new(Nqn::DISCOVERY);
+        layout.subsystems.push(subsystem());
+        layout.ports.extend(ports.into_iter().map(Arc::new));
+        layout
+    }
+
+    fn asker(local: Option<&str>) -> Asker {
+        let local = local.map(|a| a.parse().unwrap());
+        Asker { host: nqn("nqn.host"), local, flow_control: false }
+    }
+
+    fn entries(layout: &Layout, kind: u8, local: Option<&str>) -> Vec<DiscoveryEntry> {
+        let page = page(layout, &asker(local));
+        page.entries().iter().filter(|e| e.subtype == kind).copied().collect()
+    }
 
     fn told(listen: &[&str], local: Option<&str>) -> Vec<(u8, String, String)> {
-        let listen: Vec<SocketAddr> = listen.iter().map(|a| a.parse().unwrap()).collect();
-        let local = local.map(|a| a.parse().unwrap());
-        page(&[subsystem()], &listen, local, false)
-            .entries()
+        let ports = (1..).zip(listen).map(|(id, a)| Port::new(id, a.parse().unwrap()));
+        entries(&layout(ports.collect()), subtype::NVM, local)
             .iter()
             .map(|e| (e.adrfam, e.address().to_string(), e.service().to_string()))
             .collect()
     }
 
-    fn entry(family: u8, ip: &str, port: &str) -> (u8, String, String) {
+    fn found(family: u8, ip: &str, port: &str) -> (u8, String, String) {
         (family, ip.into(), port.into())
     }
 
     #[test]
-    fn each_listen_address_is_an_entry_with_its_own_port_identifier() {
+    fn each_port_is_an_entry_with_its_identifier() {
         assert_eq!(
             told(&["192.0.2.1:4420", "[2001:db8::1]:8009"], None),
-            [entry(1, "192.0.2.1", "4420"), entry(2, "2001:db8::1", "8009")]
+            [found(1, "192.0.2.1", "4420"), found(2, "2001:db8::1", "8009")]
         );
-        let listen = ["192.0.2.1:1".parse().unwrap(), "192.0.2.1:2".parse().unwrap()];
-        let page = page(&[subsystem()], &listen, None, true);
-        let entries = page.entries();
-        assert_eq!((entries[0].portid.get(), entries[1].portid.get()), (1, 2));
+        let listen = "192.0.2.1:1".parse().unwrap();
+        let layout = layout(vec![Port::new(1, listen), Port::new(7, listen)]);
+        let entries = entries(&layout, subtype::NVM, None);
+        assert_eq!((entries[0].portid.get(), entries[1].portid.get()), (1, 7));
         assert_eq!(entries[0].subsystem_nqn().unwrap().as_str(), NQN);
-        assert_eq!(entries[0].treq, treq::NOT_REQUIRED);
-        assert_ne!(page.generation(), 0);
+        assert_eq!(entries[0].treq, treq::NOT_REQUIRED | treq::SQ_FLOW_DISABLE);
+        assert_ne!(layout.generation(), 0);
     }
 
     #[test]
     fn any_address_becomes_the_one_the_host_came_by() {
         let local = Some("192.0.2.7:4420");
-        assert_eq!(told(&["0.0.0.0:4420"], local), [entry(1, "192.0.2.7", "4420")]);
+        assert_eq!(told(&["0.0.0.0:4420"], local), [found(1, "192.0.2.7", "4420")]);
         let mapped = Some("[::ffff:192.0.2.7]:4420");
-        assert_eq!(told(&["[::]:4420"], mapped), [entry(1, "192.0.2.7", "4420")]);
+        assert_eq!(told(&["[::]:4420"], mapped), [found(1, "192.0.2.7", "4420")]);
         assert_eq!(
             told(&["[::]:4420"], Some("[2001:db8::2]:4420")),
-            [entry(2, "2001:db8::2", "4420")]
+            [found(2, "2001:db8::2", "4420")]
         );
-        assert_eq!(told(&["0.0.0.0:4420"], None), [entry(1, "127.0.0.1", "4420")]);
-        assert_eq!(told(&["198.51.100.1:4420"], local), [entry(1, "198.51.100.1", "4420")]);
+        assert_eq!(told(&["0.0.0.0:4420"], None), [found(1, "127.0.0.1", "4420")]);
+        assert_eq!(told(&["198.51.100.1:4420"], local), [found(1, "198.51.100.1", "4420")]);
+    }
+
+    #[test]
+    fn a_host_is_told_of_what_it_may_use_where_it_may() {
+        let address = "192.0.2.1:4420".parse().unwrap();
+        let own = |name: &str, host: &str| {
+            let hosts = Hosts::Only([nqn(host)].into());
+            Subsystem::builder(nqn(name)).hosts(hosts).build().unwrap()
+        };
+        let only = Port::new(2, address).with_subsystems([nqn("nqn.mine")]);
+        let mut layout = layout(vec![Port::new(1, address), only]);
+        layout.subsystems.push(own("nqn.mine", "nqn.host"));
+        layout.subsystems.push(own("nqn.other", "nqn.somebody"));
+        let told: Vec<(u16, String)> = entries(&layout, subtype::NVM, None)
+            .iter()
+            .map(|e| (e.portid.get(), e.subsystem_nqn().unwrap().to_string()))
+            .collect();
+        let entry = |port, name: &str| (port, name.to_owned());
+        assert_eq!(told, [entry(1, NQN), entry(1, "nqn.mine"), entry(2, "nqn.mine")]);
+    }
+
+    #[test]
+    fn the_discovery_service_tells_of_itself_and_of_others() {
+        let mut layout = Layout::new(nqn("nqn.unique"));
+        layout.ports.push(Arc::new(Port::new(3, "192.0.2.1:8009".parse().unwrap())));
+        let address = "192.0.2.9:8009".parse().unwrap();
+        layout.referrals.push(Referral { address, nqn: Nqn::DISCOVERY, port_id: 9 });
+        let current = entries(&layout, subtype::CURRENT, None);
+        assert_eq!(current[0].subsystem_nqn().unwrap().as_str(), "nqn.unique");
+        assert_eq!((current[0].portid.get(), current[0].eflags.get()), (3, 3));
+        let referral = entries(&layout, subtype::REFERRAL, None);
+        assert_eq!(referral[0].address().to_string(), "192.0.2.9");
+        assert_eq!(referral[0].portid.get(), 9);
+        assert!(layout.subsystem(&Nqn::DISCOVERY).is_some_and(|s| s.is_discovery()));
+        assert!(layout.subsystem(&nqn("nqn.unique")).is_some_and(|s| s.is_discovery()));
+        assert!(layout.subsystem(&nqn("nqn.else")).is_none());
     }
 }

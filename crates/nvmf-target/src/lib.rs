@@ -74,15 +74,25 @@ mod admin;
 mod association;
 mod discovery;
 mod error_log;
+mod events;
 pub mod identity;
 mod io;
+mod layout;
 pub mod limits;
+mod port;
 mod serve;
 mod statistics;
 mod subsystem;
 #[cfg(test)]
 mod testing;
 
-pub use serve::{Handle, Target, TargetBuilder, TargetError};
+pub use layout::Referral;
+pub use port::Port;
+pub use serve::{
+    BoundPort, ChangeError, ControllerInfo, Handle, NamespaceChange, Target, TargetBuilder,
+    TargetError,
+};
 pub use statistics::Snapshot;
-pub use subsystem::{Namespace, Subsystem, SubsystemBuilder, SubsystemError};
+pub use subsystem::{
+    Hosts, Namespace, NamespaceBuilder, Subsystem, SubsystemBuilder, SubsystemError,
+};

@@ -31,6 +31,15 @@ pub const ADMIN_ENTRIES: QueueSize = entries(128);
 /// I/O queues that a controller has at most, unless the subsystem says otherwise.
 pub const IO_QUEUES: u16 = 128;
 
+/// MNAN: namespaces of a subsystem.
+pub const NAMESPACES: u32 = 1024;
+
+/// ANAGRPMAX and NANAGRPID: ANA groups there are, from 1.
+pub const ANA_GROUPS: u32 = 32;
+
+/// ANATT: how long a group may be in the Change state.
+pub const ANA_TRANSITION: Duration = Duration::from_secs(10);
+
 /// Asynchronous Event Requests that a controller holds.
 pub const ASYNC_EVENTS: u16 = 4;
 

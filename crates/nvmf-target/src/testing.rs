@@ -7,6 +7,7 @@ use nvmf_proto::connect::{ConnectCommand, ConnectRequest, ControllerChoice};
 use nvmf_proto::queue::QueueSize;
 
 use crate::association::Association;
+use crate::port::Port;
 use crate::subsystem::Subsystem;
 
 pub(crate) const NQN: &str = "nqn.2026-01.org.example:disks";
@@ -45,5 +46,10 @@ pub(crate) fn subsystem() -> Arc<Subsystem> {
 }
 
 pub(crate) fn association(subsystem: &Arc<Subsystem>) -> Arc<Association> {
-    subsystem.connect_admin(&request(1)).unwrap()
+    connect(subsystem, 1)
+}
+
+/// The association of host number `host`, over no port.
+pub(crate) fn connect(subsystem: &Arc<Subsystem>, host: u8) -> Arc<Association> {
+    subsystem.connect_admin(&request(host), &Arc::new(Port::none())).unwrap()
 }

@@ -80,7 +80,7 @@ fn identify(association: &mut Association) {
     for (cns, nsid) in known {
         association.identify(cns, nsid, 0).unwrap();
     }
-    refused(association.identify(cns::NAMESPACE, 9, 0), Status::INVALID_NAMESPACE);
+    refused(association.identify(cns::NAMESPACE, 9999, 0), Status::INVALID_NAMESPACE);
 }
 
 fn log_pages(association: &mut Association) {
@@ -92,11 +92,12 @@ fn log_pages(association: &mut Association) {
         (lid::FIRMWARE_SLOT, 512),
         (lid::CHANGED_NAMESPACES, 4096),
         (lid::COMMAND_EFFECTS, 4096),
+        (lid::ANA, 1024),
     ];
     for (lid, length) in known {
         association.log_page(page(lid), length).unwrap();
     }
-    for lid in [lid::SUPPORTED, lid::ANA, lid::DISCOVERY, 0xee] {
+    for lid in [lid::SUPPORTED, lid::DISCOVERY, 0xee] {
         refused(association.log_page(page(lid), 1024), Status::INVALID_LOG_PAGE);
     }
 }

@@ -21,7 +21,6 @@ pub(super) struct Features {
     under_temperature: u16,
     error_recovery: u32,
     write_atomicity: u32,
-    async_events: u32,
 }
 
 impl Default for Features {
@@ -34,7 +33,6 @@ impl Default for Features {
             under_temperature: 0,
             error_recovery: 0,
             write_atomicity: 0,
-            async_events: 0,
         }
     }
 }
@@ -97,7 +95,7 @@ impl Controller {
                 if value & !self.async_events() != 0 {
                     return Err(INVALID_FIELD);
                 }
-                self.features.async_events = value;
+                self.association.events().configure(value);
             }
             fid::KEEP_ALIVE_TIMER => {
                 self.watch.set_timeout(value, limits::KEEP_ALIVE_GRANULARITY, now);
@@ -119,8 +117,8 @@ impl Controller {
             | fid::ERROR_RECOVERY
             | fid::NUMBER_OF_QUEUES
             | fid::WRITE_ATOMICITY
+            | fid::VOLATILE_WRITE_CACHE
             | fid::HOST_IDENTIFIER => matches!(self.role, Role::Io),
-            fid::VOLATILE_WRITE_CACHE => self.association.subsystem().volatile_write_cache(),
             _ => false,
         };
         if known { Ok(()) } else { Err(INVALID_FIELD) }
@@ -141,7 +139,7 @@ impl Controller {
             }
             fid::ERROR_RECOVERY => kept.error_recovery,
             fid::WRITE_ATOMICITY => kept.write_atomicity,
-            fid::ASYNC_EVENT_CONFIG => kept.async_events,
+            fid::ASYNC_EVENT_CONFIG => self.association.events().config(),
             fid::VOLATILE_WRITE_CACHE => self.association.write_cache().into(),
             fid::NUMBER_OF_QUEUES => NumberOfQueues::pairs(self.association.granted()).to_dword(),
             fid::KEEP_ALIVE_TIMER => self
@@ -155,6 +153,7 @@ impl Controller {
     fn default_feature(&self, feature: u8, cdw11: u32) -> Result<u32, Status> {
         Ok(match feature {
             fid::VOLATILE_WRITE_CACHE => 1,
+            fid::ASYNC_EVENT_CONFIG => 0,
             fid::NUMBER_OF_QUEUES => {
                 NumberOfQueues::pairs(self.association.subsystem().max_io_queues()).to_dword()
             }
@@ -198,8 +197,12 @@ impl Controller {
     fn async_events(&self) -> u32 {
         const CRITICAL_WARNINGS: u32 = 0xff;
         match self.role {
-            Role::Io => CRITICAL_WARNINGS | AsyncEventConfig::NAMESPACE_ATTRIBUTE,
-            Role::Discovery { .. } => AsyncEventConfig::DISCOVERY_LOG,
+            Role::Io => {
+                CRITICAL_WARNINGS
+                    | AsyncEventConfig::NAMESPACE_ATTRIBUTE
+                    | AsyncEventConfig::ANA_CHANGE
+            }
+            Role::Discovery(_) => AsyncEventConfig::DISCOVERY_LOG,
         }
     }
 }

@@ -6,16 +6,20 @@ use nvme_spec::identify::{
 };
 use nvme_spec::{Sqe, Status};
 use nvmf::controller::identify::{
-    ControllerIdentity, IoCapabilities, discovery_controller, io_controller, nvm_controller,
+    ControllerIdentity, IoCapabilities, NamespaceDescription, discovery_controller, io_controller,
+    nvm_controller,
 };
 use zerocopy::IntoBytes;
 
 use super::{Controller, INVALID_FIELD, Role};
 use crate::limits;
-use crate::subsystem::Namespace;
+use crate::subsystem::{Subsystem, Visible};
 
 /// The length of every Identify data structure in bytes.
 pub(super) const LENGTH: u32 = 4096;
+
+/// ANACAP, bits 4:0: every ANA state there is can be told.
+const ANA_STATES: u8 = 0x1f;
 
 const INVALID_NAMESPACE: Status = Status::INVALID_NAMESPACE.with_dnr(true);
 
@@ -27,7 +31,7 @@ impl Controller {
         if cns == cns::CONTROLLER {
             return Ok(self.identify_controller().as_bytes().to_vec());
         }
-        if matches!(self.role, Role::Discovery { .. }) {
+        if matches!(self.role, Role::Discovery(_)) {
             return Err(INVALID_FIELD);
         }
         let for_command_set =
@@ -40,19 +44,21 @@ impl Controller {
         let subsystem = self.association.subsystem();
         Ok(match cns {
             cns::NAMESPACE => match self.valid_namespace(nsid)? {
-                Some(ns) => ns.description().namespace().as_bytes().to_vec(),
+                Some(ns) => ns.namespace().as_bytes().to_vec(),
                 None => IdentifyNamespace::default().as_bytes().to_vec(),
             },
             cns::ACTIVE_NAMESPACES | cns::CSI_ACTIVE_NAMESPACES => {
                 if nsid >= NSID_ALL - 1 {
                     return Err(INVALID_NAMESPACE);
                 }
-                let ids = subsystem.namespaces().iter().map(Namespace::nsid);
+                let view = self.association.view();
+                let ids = view.namespaces().iter().map(Visible::nsid);
                 ActiveNamespaceList::after(nsid, ids).as_bytes().to_vec()
             }
             cns::NAMESPACE_DESCRIPTORS => {
-                let ns = subsystem.namespace(nsid).ok_or(INVALID_NAMESPACE)?;
-                ns.description().descriptors().as_bytes().to_vec()
+                let view = self.association.view();
+                let ns = view.get(nsid).ok_or(INVALID_NAMESPACE)?;
+                ns.description.descriptors().as_bytes().to_vec()
             }
             cns::CSI_NAMESPACE => {
                 self.valid_namespace(nsid)?;
@@ -62,12 +68,11 @@ impl Controller {
                 nvm_controller(limits::MDTS, limits::WRITE_ZEROES_LIMIT).as_bytes().to_vec()
             }
             cns::INDEPENDENT_NAMESPACE => match self.valid_namespace(nsid)? {
-                Some(ns) => ns.description().independent().as_bytes().to_vec(),
+                Some(ns) => ns.independent().as_bytes().to_vec(),
                 None => vec![0; 4096],
             },
             cns::NAMESPACE_CONTROLLERS => {
-                // All controllers have all namespaces.
-                let ids = self.valid_namespace(nsid)?.map(|_| subsystem.controller_ids());
+                let ids = self.valid_namespace(nsid)?.map(|_| controllers_of(subsystem, nsid));
                 ControllerList::from(from, ids.unwrap_or_default()).as_bytes().to_vec()
             }
             cns::CONTROLLERS => {
@@ -84,13 +89,13 @@ impl Controller {
             version: limits::VERSION,
             subsystem: subsystem.nqn(),
             serial: subsystem.serial(),
-            model: limits::MODEL,
-            firmware: limits::FIRMWARE,
+            model: subsystem.model(),
+            firmware: subsystem.firmware(),
             max_commands: limits::IO_ENTRIES,
             keep_alive_granularity: limits::KEEP_ALIVE_GRANULARITY,
             async_events: limits::ASYNC_EVENTS,
         };
-        if matches!(self.role, Role::Discovery { .. }) {
+        if matches!(self.role, Role::Discovery(_)) {
             return discovery_controller(&identity, limits::MDTS);
         }
         let capabilities = IoCapabilities {
@@ -98,20 +103,35 @@ impl Controller {
             in_capsule: limits::IN_CAPSULE,
             namespaces: subsystem.max_nsid(),
             optional_commands: limits::OPTIONAL_COMMANDS,
-            volatile_write_cache: subsystem.volatile_write_cache(),
+            // Whatever the namespaces are now, one that needs to be flushed may come.
+            volatile_write_cache: true,
         };
         let mut data = io_controller(&identity, &capabilities);
         // 0's based, and 64 entries.
         data.elpe = u8::try_from(limits::ERROR_LOG_ENTRIES - 1).unwrap_or(u8::MAX);
+        data.mnan.set(limits::NAMESPACES);
+        data.cmic |= IdentifyController::CMIC_MULTI_PORT | IdentifyController::CMIC_ANA;
+        data.oaes.set(data.oaes.get() | IdentifyController::OAES_ANA_CHANGE);
+        data.anatt = u8::try_from(limits::ANA_TRANSITION.as_secs()).unwrap_or(u8::MAX);
+        data.anacap = ANA_STATES;
+        data.anagrpmax.set(limits::ANA_GROUPS);
+        data.nanagrpid.set(limits::ANA_GROUPS);
         data
     }
 
     /// The namespace of a valid identifier, `None` if it is inactive.
-    fn valid_namespace(&self, nsid: u32) -> Result<Option<&Namespace>, Status> {
+    fn valid_namespace(&self, nsid: u32) -> Result<Option<NamespaceDescription>, Status> {
         let subsystem = self.association.subsystem();
         if !(1..=subsystem.max_nsid()).contains(&nsid) {
             return Err(INVALID_NAMESPACE);
         }
-        Ok(subsystem.namespace(nsid))
+        Ok(self.association.view().get(nsid).map(|ns| ns.description))
     }
+}
+
+/// The controllers that have a namespace.
+fn controllers_of(subsystem: &Subsystem, nsid: u32) -> Vec<u16> {
+    let associations = subsystem.associations();
+    let with = associations.iter().filter(|association| association.view().get(nsid).is_some());
+    with.map(|association| association.cntlid()).collect()
 }

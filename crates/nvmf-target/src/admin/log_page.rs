@@ -1,14 +1,15 @@
 //! Get Log Page.
 
 use nvme_spec::identify::NSID_ALL;
-use nvme_spec::log::{ChangedNamespaceList, FirmwareSlotLog, GetLogPage, SmartLog, lid};
+use nvme_spec::log::{AnaGroupDescriptor, AnaHeader, FirmwareSlotLog, GetLogPage, SmartLog, lid};
 use nvme_spec::{Sqe, Status};
 use nvmf::controller::discovery::log_page_part;
 use nvmf::controller::identify::command_effects;
 use zerocopy::IntoBytes;
 
 use super::{Controller, INVALID_FIELD, Role, check_length};
-use crate::limits;
+use crate::subsystem::View;
+use crate::{discovery, limits};
 
 impl Controller {
     /// The part of a log page that the command asks for.
@@ -23,28 +24,35 @@ impl Controller {
         if get.ot || !matches!(get.nsid, 0 | NSID_ALL) {
             return Err(INVALID_FIELD);
         }
-        let page = self.whole_page(get.lid)?;
+        let page = self.whole_page(&get)?;
         let length = usize::try_from(length).map_err(|_| INVALID_FIELD)?;
-        log_page_part(&page, get.offset, length).ok_or(INVALID_FIELD)
+        let part = log_page_part(&page, get.offset, length).ok_or(INVALID_FIELD)?;
+        if !get.rae {
+            self.association.events().log_was_read(get.lid);
+        }
+        Ok(part)
     }
 
-    fn whole_page(&self, lid: u8) -> Result<Vec<u8>, Status> {
-        match (&self.role, lid) {
-            (Role::Discovery { page }, lid::DISCOVERY) => Ok(page.clone()),
-            (Role::Io, lid::ERROR) => Ok(self.association.errors().page()),
-            (Role::Io, lid::SMART) => Ok(self.smart().as_bytes().to_vec()),
+    fn whole_page(&self, get: &GetLogPage) -> Result<Vec<u8>, Status> {
+        let association = &self.association;
+        Ok(match (&self.role, get.lid) {
+            (Role::Discovery(directory), lid::DISCOVERY) => {
+                discovery::page(&directory.layout.load(), &directory.asker).to_bytes()
+            }
+            (Role::Io, lid::ERROR) => association.errors().page(),
+            (Role::Io, lid::SMART) => self.smart().as_bytes().to_vec(),
             (Role::Io, lid::FIRMWARE_SLOT) => {
-                Ok(FirmwareSlotLog::single(limits::FIRMWARE).as_bytes().to_vec())
+                FirmwareSlotLog::single(association.subsystem().firmware()).as_bytes().to_vec()
             }
             (Role::Io, lid::CHANGED_NAMESPACES) => {
-                // The namespaces of a subsystem are settled when it is built.
-                Ok(ChangedNamespaceList::default().as_bytes().to_vec())
+                association.events().changed_namespaces(!get.rae).as_bytes().to_vec()
             }
             (Role::Io, lid::COMMAND_EFFECTS) => {
-                Ok(command_effects(limits::OPTIONAL_COMMANDS).as_bytes().to_vec())
+                command_effects(limits::OPTIONAL_COMMANDS).as_bytes().to_vec()
             }
-            _ => Err(Status::INVALID_LOG_PAGE.with_dnr(true)),
-        }
+            (Role::Io, lid::ANA) => ana_log(&association.view(), get.lsp & AnaHeader::RGO != 0),
+            _ => return Err(Status::INVALID_LOG_PAGE.with_dnr(true)),
+        })
     }
 
     /// What the subsystem's hosts did since it was made, which is when the power came on.
@@ -63,4 +71,16 @@ impl Controller {
         log.num_err_log_entries.set(self.association.errors().count().into());
         log
     }
+}
+
+/// The ANA log page; `groups_only` leaves the namespaces out.
+fn ana_log(view: &View, groups_only: bool) -> Vec<u8> {
+    let groups = view.groups();
+    let count = u16::try_from(groups.len()).unwrap_or(u16::MAX);
+    let mut page = AnaHeader::new(view.ana_changes(), count).as_bytes().to_vec();
+    for (id, group, members) in groups {
+        let members = if groups_only { &[][..] } else { &members };
+        AnaGroupDescriptor::write(&mut page, id, group.changes, group.state, members);
+    }
+    page
 }

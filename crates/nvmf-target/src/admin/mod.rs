@@ -9,12 +9,15 @@ mod log_page;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use nvme_spec::{Cqe, Nqn, Sqe, Status, opcode};
 use nvmf::controller::identify::capabilities;
 use nvmf_proto::keep_alive::Watch;
 use nvmf_proto::registers::{Change, Registers};
 
 use crate::association::Association;
+use crate::discovery::Asker;
+use crate::layout::Layout;
 use crate::limits;
 use features::Features;
 
@@ -36,10 +39,15 @@ pub(crate) struct Controller {
 #[derive(Debug)]
 enum Role {
     Io,
-    /// With the Discovery log page as it is told on this connection.
-    Discovery {
-        page: Vec<u8>,
-    },
+    /// Where the Discovery log page comes from, as it is told on this connection.
+    Discovery(Box<Directory>),
+}
+
+/// Where a discovery controller looks up what it tells.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) layout: Arc<ArcSwap<Layout>>,
+    pub(crate) asker: Asker,
 }
 
 /// What to do with an admin command. Completions have no command identifier yet.
@@ -76,15 +84,15 @@ impl Controller {
         Self::new(association, Role::Io, kato_ms, now)
     }
 
-    /// A discovery controller that tells of `page`.
+    /// A discovery controller that tells of what is in `directory`.
     pub(crate) fn discovery(
         association: Arc<Association>,
-        page: Vec<u8>,
+        directory: Directory,
         kato_ms: u32,
         now: Instant,
     ) -> Self {
         let kato_ms = if kato_ms == 0 { limits::DISCOVERY_KATO_MS } else { kato_ms };
-        Self::new(association, Role::Discovery { page }, kato_ms, now)
+        Self::new(association, Role::Discovery(Box::new(directory)), kato_ms, now)
     }
 
     fn new(association: Arc<Association>, role: Role, kato_ms: u32, now: Instant) -> Self {
@@ -133,6 +141,15 @@ impl Controller {
     /// The controller cannot go on; the host reads it in CSTS.CFS.
     pub(crate) fn fail(&mut self) {
         self.registers.fail();
+    }
+
+    /// The next Asynchronous Event Request to answer, by its command identifier, and the answer.
+    /// To be asked after each command, and when the association's events wake.
+    pub(crate) fn next_event(&mut self) -> Option<(u16, Cqe)> {
+        let cid = *self.held.first()?;
+        let event = self.association.events().next()?;
+        self.held.remove(0);
+        Some((cid, Cqe::with_dw0(0, event.to_dw0())))
     }
 
     /// Judges a command that came on the admin queue with `data_len` bytes of data, and executes
@@ -194,6 +211,7 @@ impl Controller {
                 }
                 Change::Reset => {
                     self.features = Features::default();
+                    self.association.events().reset();
                     self.held.clear();
                     Outcome::Reset(cqe)
                 }

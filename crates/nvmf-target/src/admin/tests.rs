@@ -6,11 +6,12 @@ use nvme_spec::identify::{
     ActiveNamespaceList, ControllerList, Descriptors, IdentifyController, IdentifyControllerNvm,
     IdentifyNamespace, NSID_ALL, NamespaceId, cns, controller_type,
 };
-use nvme_spec::log::{CommandEffects, ErrorLogEntry, GetLogPage, SmartLog, lid};
+use nvme_spec::log::{AnaState, CommandEffects, ErrorLogEntry, GetLogPage, SmartLog, lid};
 use nvme_spec::property::{Cc, Csts, offset};
 use zerocopy::FromBytes;
 
 use super::*;
+use crate::port::Port;
 use crate::testing::{association, subsystem};
 
 /// A controller that is not enabled.
@@ -19,17 +20,28 @@ fn disabled() -> Controller {
 }
 
 fn enabled() -> Controller {
-    let mut controller = disabled();
+    enabled_for(association(&subsystem()))
+}
+
+fn enabled_for(association: Arc<Association>) -> Controller {
+    let mut controller = Controller::io(association, 0, Instant::now());
     let outcome = set_cc(&mut controller, Cc::ENABLE);
     assert_eq!(outcome, success());
     controller
 }
 
-fn discovery(page: Vec<u8>) -> Controller {
-    let subsystem = crate::subsystem::Subsystem::discovery();
-    let mut controller = Controller::discovery(association(&subsystem), page, 0, Instant::now());
+/// A discovery controller of a target with that subsystem on one port, and how to change it.
+fn discovery() -> (Controller, Arc<ArcSwap<Layout>>) {
+    let mut layout = Layout::new(Nqn::DISCOVERY);
+    layout.subsystems.push(subsystem());
+    layout.ports.push(Arc::new(Port::new(1, "192.0.2.1:4420".parse().unwrap())));
+    let association = association(&layout.discovery);
+    let layout = Arc::new(ArcSwap::from_pointee(layout));
+    let asker = Asker { host: association.host().clone(), local: None, flow_control: false };
+    let directory = Directory { layout: Arc::clone(&layout), asker };
+    let mut controller = Controller::discovery(association, directory, 0, Instant::now());
     assert_eq!(set_cc(&mut controller, Cc(1)), success());
-    controller
+    (controller, layout)
 }
 
 fn set_cc(controller: &mut Controller, cc: Cc) -> Outcome {
@@ -241,7 +253,7 @@ mod keep_alive {
 
     #[test]
     fn a_discovery_host_without_a_timer_is_not_kept_forever() {
-        let mut c = discovery(vec![]);
+        let mut c = discovery().0;
         assert!(c.has_expired(Instant::now() + seconds(121)));
     }
 }
@@ -283,7 +295,7 @@ mod discovery_controller {
 
     #[test]
     fn it_identifies_itself_and_nothing_else() {
-        let mut c = discovery(vec![]);
+        let mut c = discovery().0;
         let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);
         let id = IdentifyController::ref_from_bytes(&bytes).unwrap();
         assert_eq!(id.cntrltype, controller_type::DISCOVERY);
@@ -296,21 +308,39 @@ mod discovery_controller {
 
     #[test]
     fn the_page_is_read_in_any_parts_with_zeroes_past_its_end() {
-        let page: Vec<u8> = (0..=255).cycle().take(2048).collect();
-        let mut c = discovery(page.clone());
-        assert_eq!(data(&mut c, &log(lid::DISCOVERY, 0, 2048), 2048), page);
+        let (mut c, _) = discovery();
+        // Two entries: the subsystem, and discovery itself.
+        let page = data(&mut c, &log(lid::DISCOVERY, 0, 3072), 3072);
         assert_eq!(data(&mut c, &log(lid::DISCOVERY, 1020, 8), 8), page[1020..1028]);
         let longer = data(&mut c, &log(lid::DISCOVERY, 1024, 4096), 4096);
-        assert_eq!(longer[..1024], page[1024..]);
-        assert_eq!(longer[1024..], [0; 3072]);
-        assert_eq!(data(&mut c, &log(lid::DISCOVERY, 2048, 4), 4), [0; 4]);
-        refused(&mut c, &log(lid::DISCOVERY, 2052, 4), 4, Status::INVALID_FIELD);
+        assert_eq!(longer[..2048], page[1024..]);
+        assert_eq!(longer[2048..], [0; 2048]);
+        assert_eq!(data(&mut c, &log(lid::DISCOVERY, 3072, 4), 4), [0; 4]);
+        refused(&mut c, &log(lid::DISCOVERY, 3076, 4), 4, Status::INVALID_FIELD);
         refused(&mut c, &log(lid::SMART, 0, 512), 512, Status::INVALID_LOG_PAGE);
     }
 
     #[test]
+    fn a_change_is_in_the_page_under_another_generation_and_an_event() {
+        let (mut c, layout) = discovery();
+        assert_eq!(dw0(&mut c, &set_feature(fid::ASYNC_EVENT_CONFIG, 1 << 31)), 0);
+        let before = data(&mut c, &log(lid::DISCOVERY, 0, 16), 16);
+        assert_eq!(run(&mut c, &async_event_request(7), 0), Outcome::Hold);
+        assert_eq!(c.next_event(), None);
+        let mut changed = Layout::clone(&layout.load());
+        changed.subsystems.clear();
+        changed.next_generation();
+        layout.store(Arc::new(changed));
+        c.association().events().raise(nvme_spec::event::Event::DISCOVERY_LOG_CHANGED);
+        assert_eq!(c.next_event(), Some((7, Cqe::with_dw0(0, 0x70_f002))));
+        let after = data(&mut c, &log(lid::DISCOVERY, 0, 16), 16);
+        assert_ne!(before[..8], after[..8], "the generation");
+        assert_eq!((before[8], after[8]), (2, 1), "the number of entries");
+    }
+
+    #[test]
     fn persistent_connections_have_events_and_keep_alive() {
-        let mut c = discovery(vec![]);
+        let mut c = discovery().0;
         assert_eq!(dw0(&mut c, &set_feature(fid::ASYNC_EVENT_CONFIG, 1 << 31)), 0);
         assert_eq!(dw0(&mut c, &get_feature(fid::ASYNC_EVENT_CONFIG, 0, 0)), 1 << 31);
         assert_eq!(dw0(&mut c, &set_feature(fid::KEEP_ALIVE_TIMER, 30_000)), 0);

@@ -4,7 +4,11 @@ use std::sync::Arc;
 use nvme_spec::fabrics::{Connect, PropertyGet};
 use nvmf_storage::{Failure, Fault, Faulty, Memory, Operation as Stored};
 
+use nvmf_storage::Backend;
+
 use super::*;
+use crate::statistics::Counters;
+use crate::subsystem::Subsystem;
 use crate::testing::{NQN, association, nqn, subsystem};
 
 /// An I/O command on namespace `nsid` for `blocks` blocks from `slba` on.
@@ -27,15 +31,18 @@ fn write(slba: u64, blocks: u32) -> Sqe {
 /// Plans and executes, with as much data as the command says.
 fn run(association: &Association, sqe: &Sqe, data: &mut [u8]) -> Result<(), Status> {
     let length = u32::try_from(data.len()).unwrap();
-    match plan(association, sqe, length)? {
+    match plan(association, &association.view(), sqe, length)? {
         Plan::Execute(operation) => operation.execute(data, &Counters::default()),
+        Plan::FlushAll(namespaces) => flush_all(&namespaces),
         Plan::Disconnect => panic!("not a Disconnect"),
     }
 }
 
 #[track_caller]
 fn refused(association: &Association, sqe: &Sqe, data_len: u32, status: Status) {
-    assert_eq!(plan(association, sqe, data_len).unwrap_err(), status.with_dnr(true));
+    let view = association.view();
+    let refusal = plan(association, &view, sqe, data_len).unwrap_err();
+    assert_eq!(refusal, status.with_dnr(true));
 }
 
 /// A subsystem whose namespace 1 of 8 blocks of 512 bytes fails on demand.
@@ -62,7 +69,7 @@ fn what_is_written_is_read() {
 fn a_range_past_the_end_is_refused_before_data_moves() {
     let a = association(&subsystem());
     // 1 MiB is 2048 blocks.
-    assert!(plan(&a, &read(2047, 1), 512).is_ok());
+    assert!(plan(&a, &a.view(), &read(2047, 1), 512).is_ok());
     for (slba, blocks) in [(2047, 2), (2048, 1), (u64::MAX, 1), (u64::MAX, 2)] {
         refused(&a, &read(slba, blocks), blocks * 512, Status::LBA_OUT_OF_RANGE);
         refused(&a, &write(slba, blocks), blocks * 512, Status::LBA_OUT_OF_RANGE);
@@ -74,9 +81,9 @@ fn a_range_past_the_end_is_refused_before_data_moves() {
 #[test]
 fn more_than_mdts_is_an_invalid_field() {
     let a = association(&subsystem());
-    assert!(plan(&a, &read(0, 2048), 1 << 20).is_ok());
+    assert!(plan(&a, &a.view(), &read(0, 2048), 1 << 20).is_ok());
     let large = |opcode, blocks| command(opcode, 3, 0, blocks);
-    assert!(plan(&a, &large(opcode::nvm::WRITE, 256), 1 << 20).is_ok());
+    assert!(plan(&a, &a.view(), &large(opcode::nvm::WRITE, 256), 1 << 20).is_ok());
     for opcode in [opcode::nvm::READ, opcode::nvm::WRITE, opcode::nvm::COMPARE] {
         refused(&a, &large(opcode, 257), 257 << 12, Status::INVALID_FIELD);
     }
@@ -107,7 +114,7 @@ fn namespaces_that_are_not_are_told_apart() {
         opcode::nvm::FLUSH,
     ] {
         refused(&a, &command(opcode, 2, 0, 1), 512, Status::INVALID_FIELD);
-        for nsid in [0, 4, NSID_ALL - 1] {
+        for nsid in [0, 1025, NSID_ALL - 1] {
             refused(&a, &command(opcode, nsid, 0, 1), 512, Status::INVALID_NAMESPACE);
         }
         if opcode != opcode::nvm::FLUSH {
@@ -129,7 +136,7 @@ fn unknown_opcodes_are_invalid() {
 fn fabrics_commands_on_an_io_queue_have_their_answers() {
     let a = association(&subsystem());
     let mut disconnect = Disconnect::new();
-    assert!(matches!(plan(&a, &disconnect.to_sqe(), 0), Ok(Plan::Disconnect)));
+    assert!(matches!(plan(&a, &a.view(), &disconnect.to_sqe(), 0), Ok(Plan::Disconnect)));
     disconnect.recfmt.set(1);
     refused(&a, &disconnect.to_sqe(), 0, Status::CONNECT_INCOMPATIBLE_FORMAT);
     let connect = Connect::new(1, 31, 0, 0).to_sqe();
@@ -151,7 +158,7 @@ fn a_read_only_namespace_is_write_protected() {
     std::fs::remove_file(path).unwrap();
     let subsystem = Subsystem::builder(nqn(NQN)).namespace(1, backend).build().unwrap();
     let a = association(&subsystem);
-    assert!(plan(&a, &read(0, 1), 4096).is_ok());
+    assert!(plan(&a, &a.view(), &read(0, 1), 4096).is_ok());
     refused(&a, &write(0, 1), 4096, Status::NAMESPACE_WRITE_PROTECTED);
     let zeroes = command(opcode::nvm::WRITE_ZEROES, 1, 0, 1);
     refused(&a, &zeroes, 0, Status::NAMESPACE_WRITE_PROTECTED);
@@ -163,8 +170,8 @@ fn a_read_only_namespace_is_write_protected() {
 #[test]
 fn force_unit_access_and_a_cache_switched_off_make_writes_durable() {
     let (backend, a) = faulty();
-    let durable = |sqe: &Sqe| match plan(&a, sqe, 512).unwrap() {
-        Plan::Execute(Operation { kind: Kind::Write { durability, .. } }) => {
+    let durable = |sqe: &Sqe| match plan(&a, &a.view(), sqe, 512).unwrap() {
+        Plan::Execute(Operation { kind: Kind::Write { durability, .. }, .. }) => {
             durability == Durability::ForceUnitAccess
         }
         other => panic!("{other:?}"),
@@ -203,8 +210,8 @@ fn write_zeroes_with_deac_asks_to_give_the_space_back() {
     let a = association(&subsystem());
     let mut sqe = command(opcode::nvm::WRITE_ZEROES, 1, 0, 1);
     sqe.set_cdw(12, DEAC | FUA);
-    let Plan::Execute(Operation { kind: Kind::WriteZeroes { how, .. } }) =
-        plan(&a, &sqe, 0).unwrap()
+    let Plan::Execute(Operation { kind: Kind::WriteZeroes { how, .. }, .. }) =
+        plan(&a, &a.view(), &sqe, 0).unwrap()
     else {
         panic!()
     };
@@ -293,7 +300,8 @@ fn compare_tells_same_from_different_in_every_chunk() {
     run(&a, &write(8, blocks), &mut data).unwrap();
     let compare = command(opcode::nvm::COMPARE, 1, 8, blocks);
     run(&a, &compare, &mut data).unwrap();
-    for at in [0, CHUNK - 1, CHUNK, data.len() - 1] {
+    let chunk = 64 << 10;
+    for at in [0, chunk - 1, chunk, data.len() - 1] {
         let mut other = data.clone();
         other[at] ^= 1;
         let status = run(&a, &compare, &mut other).unwrap_err();
@@ -337,7 +345,8 @@ fn commands_are_counted_when_they_succeed_and_media_errors_when_not() {
     let (backend, a) = faulty();
     let counters = a.subsystem().books().open();
     let run = |sqe: &Sqe| {
-        let Plan::Execute(operation) = plan(&a, sqe, 1024).unwrap() else { panic!() };
+        let view = a.view();
+        let Plan::Execute(operation) = plan(&a, &view, sqe, 1024).unwrap() else { panic!() };
         operation.execute(&mut [0; 1024], &counters)
     };
     run(&write(0, 2)).unwrap();
@@ -349,4 +358,30 @@ fn commands_are_counted_when_they_succeed_and_media_errors_when_not() {
     assert_eq!((counted.reads, counted.bytes_read), (2, 2048));
     assert_eq!((counted.writes, counted.bytes_written), (1, 1024));
     assert_eq!(counted.media_errors, 1);
+}
+
+#[test]
+fn what_cannot_be_reached_now_is_to_be_tried_again() {
+    use crate::port::Port;
+    use nvme_spec::log::AnaState;
+    let port = Arc::new(Port::none());
+    let subsystem = subsystem();
+    let a = subsystem.connect_admin(&crate::testing::request(1), &port).unwrap();
+    for (state, status) in [
+        (AnaState::Inaccessible, Status::ANA_INACCESSIBLE),
+        (AnaState::PersistentLoss, Status::ANA_PERSISTENT_LOSS),
+        (AnaState::Change, Status::ANA_TRANSITION),
+    ] {
+        port.set_ana(1, state);
+        subsystem.refresh();
+        let refusal = plan(&a, &a.view(), &read(0, 1), 512).unwrap_err();
+        assert_eq!(refusal, status, "without DNR");
+        let all = command(opcode::nvm::FLUSH, NSID_ALL, 0, 1);
+        let view = a.view();
+        let reached = plan(&a, &view, &all, 0).unwrap();
+        assert!(matches!(reached, Plan::FlushAll(namespaces) if namespaces.is_empty()));
+    }
+    port.set_ana(1, AnaState::NonOptimized);
+    subsystem.refresh();
+    assert!(plan(&a, &a.view(), &read(0, 1), 512).is_ok());
 }

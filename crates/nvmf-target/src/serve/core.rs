@@ -14,7 +14,8 @@ use nvmf_engine::{
 use super::connection::{Connection, FileTable, JobDone};
 use super::connections;
 use super::timers::Timers;
-use super::{Origin, Shared};
+use super::{Listener, Origin, Shared};
+use crate::port::Port;
 
 /// How often is looked for hosts that neither take nor send anything.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -32,6 +33,14 @@ pub(super) enum Post {
     QueuesGone(ConnId),
     /// What this admin queue's host wrote is durable, or cannot be made so.
     Flushed(ConnId, bool),
+    /// There may be an event to tell the host of this admin queue.
+    Event(ConnId),
+    /// Namespaces are not what they were: let go of those that are no more.
+    Refresh,
+    /// Another port to accept from.
+    Listen(TcpListener, Arc<Port>),
+    /// A port is gone.
+    Unlisten(u16),
     /// The target stops.
     Stop,
     /// The target has stopped.
@@ -43,6 +52,7 @@ pub(super) struct Accepted {
     socket: TcpStream,
     peer: SocketAddr,
     guard: connections::Connection,
+    port: Arc<Port>,
 }
 
 /// All cores, as each of them sees them.
@@ -68,6 +78,11 @@ impl Cores {
             // One that is gone needs not be told.
             let _ = sender.post(post());
         }
+    }
+
+    /// Tells the core that accepts; false if it is gone.
+    pub(super) fn tell_first(&self, post: Post) -> bool {
+        self.senders.first().is_some_and(|sender| sender.post(post).is_ok())
     }
 
     /// The core with the fewest connections, which is to have one more.
@@ -97,7 +112,7 @@ pub(super) struct Core {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared>,
     /// What this core accepts connections from.
-    pub(super) listeners: Vec<TcpListener>,
+    pub(super) listeners: Vec<Listener>,
     pub(super) pace: Pace,
     /// Takes the mailbox's sender, gives all cores once they are all there.
     pub(super) ready: Box<dyn FnOnce(Sender<Post>) -> Option<Arc<Cores>> + Send>,
@@ -112,7 +127,7 @@ impl Program for Core {
         let listeners = self
             .listeners
             .into_iter()
-            .map(|listener| engine.listen(listener))
+            .map(|(listener, port)| Ok((engine.listen(listener)?, port)))
             .collect::<io::Result<_>>()?;
         let cx = Context {
             shared: self.shared,
@@ -144,7 +159,7 @@ struct Running {
     index: usize,
     cores: Arc<Cores>,
     mailbox: Mailbox<Post>,
-    listeners: Vec<ListenerId>,
+    listeners: Vec<(ListenerId, Arc<Port>)>,
     /// By [`ConnId::index`].
     connections: Vec<Option<(ConnId, Box<Connection>)>>,
     count: usize,
@@ -236,7 +251,7 @@ impl Running {
     /// Takes a connection that was accepted for this core.
     fn adopt<E: Engine>(&mut self, engine: &mut E, accepted: Accepted) {
         self.wake_up();
-        let Accepted { socket, peer, guard } = accepted;
+        let Accepted { socket, peer, guard, port } = accepted;
         let local = socket.local_addr().ok();
         let id = match engine.attach(socket) {
             Ok(id) => id,
@@ -249,13 +264,21 @@ impl Running {
         if self.count == 0 {
             self.next_sweep = self.cx.now + SWEEP;
         }
-        let origin = Origin { peer: peer.to_string(), local };
+        let origin = Origin { peer: peer.to_string(), local, port };
         let connection = Box::new(Connection::new(id, guard, origin, &mut self.cx));
         if self.connections.len() <= id.index() {
             self.connections.resize_with(id.index() + 1, || None);
         }
         self.connections[id.index()] = Some((id, connection));
         self.count += 1;
+    }
+
+    /// Lets go of namespaces that are no more.
+    fn refresh<E: Engine>(&mut self, engine: &mut E) {
+        for (_, connection) in self.connections.iter_mut().flatten() {
+            connection.refresh();
+        }
+        self.cx.files.forget_detached(engine);
     }
 
     fn post<E: Engine>(&mut self, engine: &mut E, post: Post) {
@@ -274,8 +297,20 @@ impl Running {
             Post::Flushed(id, durable) => {
                 self.with(engine, id, |connection, cx, _| connection.flushed(cx, durable));
             }
+            Post::Event(id) => {
+                self.with(engine, id, |connection, _, _| connection.tell_events());
+            }
+            Post::Refresh => self.refresh(engine),
+            Post::Listen(listener, port) => match engine.listen(listener) {
+                Ok(id) => self.listeners.push((id, port)),
+                Err(error) => tracing::error!(address = %port.address(), %error, "not listening"),
+            },
+            Post::Unlisten(id) => {
+                let gone = |(_, port): &mut (ListenerId, Arc<Port>)| port.id() == id;
+                self.listeners.extract_if(.., gone).for_each(|(id, _)| engine.unlisten(id));
+            }
             Post::Stop => {
-                self.listeners.drain(..).for_each(|listener| engine.unlisten(listener));
+                self.listeners.drain(..).for_each(|(listener, _)| engine.unlisten(listener));
                 self.next_sweep = self.cx.now;
             }
             Post::Exit => self.exit = true,
@@ -284,7 +319,7 @@ impl Running {
 }
 
 impl<E: Engine> Handler<E> for Running {
-    fn accepted(&mut self, engine: &mut E, _: ListenerId, socket: TcpStream, peer: SocketAddr) {
+    fn accepted(&mut self, engine: &mut E, id: ListenerId, socket: TcpStream, peer: SocketAddr) {
         let ending = match socket.try_clone() {
             Ok(ending) => ending,
             Err(error) => return tracing::error!(%peer, %error, "connection dropped"),
@@ -296,7 +331,11 @@ impl<E: Engine> Handler<E> for Running {
         let Some(guard) = shared.connections.admit(Some(ending)) else {
             return tracing::warn!(%peer, "connection dropped: there are too many");
         };
-        let accepted = Accepted { socket, peer, guard };
+        let listener = self.listeners.iter().find(|(of, _)| *of == id);
+        let Some((_, port)) = listener else {
+            return tracing::debug!(%peer, "connection dropped: its port is gone");
+        };
+        let accepted = Accepted { socket, peer, guard, port: Arc::clone(port) };
         let core = self.cores.next();
         if core == self.index {
             self.adopt(engine, accepted);

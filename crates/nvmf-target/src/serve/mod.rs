@@ -6,16 +6,19 @@
 //! waiting. Connections over other transports have a thread each ([`blocking`]).
 
 mod blocking;
+mod builder;
 mod connection;
 mod connections;
 mod core;
+mod live;
 mod target;
 mod timers;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use nvme_spec::fabrics::{Connect, ConnectData};
 use nvmf::controller::AcceptOptions;
 use nvmf_engine::Jobs;
@@ -23,11 +26,16 @@ use nvmf_proto::connect::{ConnectLimits, ConnectRequest, ControllerChoice, Refus
 
 use crate::admin;
 use crate::association::{Association, IoQueue, Stop};
-use crate::discovery;
+use crate::discovery::Asker;
+use crate::layout::Layout;
 use crate::limits;
+use crate::port::Port;
 use crate::subsystem::Subsystem;
+pub use builder::{BoundPort, TargetBuilder};
 use connections::{Connections, StopFlag};
-pub use target::{Handle, Target, TargetBuilder, TargetError};
+use core::Cores;
+pub use live::{ChangeError, ControllerInfo, NamespaceChange};
+pub use target::{Handle, Target, TargetError};
 
 /// How long a host may take to send or to take a command's data.
 const DATA_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,9 +46,9 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// What all connections of a target share.
 #[derive(Debug)]
 struct Shared {
-    subsystems: Vec<Arc<Subsystem>>,
-    discovery: Arc<Subsystem>,
-    listen: Vec<SocketAddr>,
+    layout: Arc<ArcSwap<Layout>>,
+    /// Held while the layout is changed, and what of it has to run follows.
+    running: Mutex<Listening>,
     tcp: nvmf_proto::tcp::ControllerConfig,
     /// Keep submission queue flow control on.
     flow_control: bool,
@@ -51,16 +59,32 @@ struct Shared {
     jobs: Jobs,
 }
 
+/// A listening socket and its port.
+type Listener = (TcpListener, Arc<Port>);
+
+/// Where the listeners are.
+#[derive(Debug)]
+enum Listening {
+    /// Here, until there are cores.
+    NotYet(Vec<Listener>),
+    /// With the first of the cores.
+    On(Arc<Cores>),
+}
+
 impl Shared {
-    /// The subsystem of the name asked for.
-    fn subsystem(&self, request: &ConnectRequest) -> Result<&Arc<Subsystem>, Refusal> {
-        std::iter::once(&self.discovery)
-            .chain(&self.subsystems)
-            .find(|subsystem| *subsystem.nqn() == request.subsystem)
-            .ok_or_else(|| {
-                let reason = format!("there is no subsystem {}", request.subsystem);
-                Refusal::data(ConnectData::OFFSET_SUBNQN, reason)
-            })
+    /// The subsystem of the name asked for, at this port.
+    fn subsystem(&self, request: &ConnectRequest, port: &Port) -> Result<Arc<Subsystem>, Refusal> {
+        let layout = self.layout.load();
+        let subsystem = layout.subsystem(&request.subsystem);
+        let reached = |s: &&Arc<Subsystem>| s.is_discovery() || port.serves(s.nqn());
+        subsystem.filter(reached).cloned().ok_or_else(|| {
+            let reason = format!("there is no subsystem {} here", request.subsystem);
+            Refusal::data(ConnectData::OFFSET_SUBNQN, reason)
+        })
+    }
+
+    fn running(&self) -> MutexGuard<'_, Listening> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a controller for the host that asks for one, with its admin queue.
@@ -70,12 +94,17 @@ impl Shared {
         origin: &Origin,
         now: Instant,
     ) -> Result<admin::Controller, Refusal> {
-        let association = self.subsystem(request)?.connect_admin(request)?;
+        let subsystem = self.subsystem(request, &origin.port)?;
+        let association = subsystem.connect_admin(request, &origin.port)?;
         let kato_ms = request.command.kato_ms;
-        Ok(if association.subsystem().is_discovery() {
-            let page =
-                discovery::page(&self.subsystems, &self.listen, origin.local, self.flow_control);
-            admin::Controller::discovery(association, page.to_bytes(), kato_ms, now)
+        Ok(if subsystem.is_discovery() {
+            let asker = Asker {
+                host: request.host.clone(),
+                local: origin.local,
+                flow_control: self.flow_control,
+            };
+            let directory = admin::Directory { layout: Arc::clone(&self.layout), asker };
+            admin::Controller::discovery(association, directory, kato_ms, now)
         } else {
             admin::Controller::io(association, kato_ms, now)
         })
@@ -85,10 +114,11 @@ impl Shared {
     fn join(
         &self,
         request: &ConnectRequest,
+        origin: &Origin,
         stop: impl Stop + 'static,
     ) -> Result<IoQueue, Refusal> {
-        let subsystem = self.subsystem(request)?;
-        let cntlid = io_queue_cntlid(request, subsystem)?;
+        let subsystem = self.subsystem(request, &origin.port)?;
+        let cntlid = io_queue_cntlid(request, &subsystem)?;
         subsystem.find_controller(cntlid, request)?.join(request.command.qid, stop)
     }
 
@@ -105,11 +135,12 @@ impl Shared {
     }
 }
 
-/// Where a connection comes from, for the log and for the Discovery log page.
+/// Where a connection comes from.
 #[derive(Debug, Clone)]
 struct Origin {
     peer: String,
     local: Option<SocketAddr>,
+    port: Arc<Port>,
 }
 
 /// The controller that an I/O queue asks for.

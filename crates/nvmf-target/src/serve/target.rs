@@ -1,7 +1,7 @@
 //! A target: subsystems, and where they listen.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -9,35 +9,12 @@ use std::time::Duration;
 use nvme_spec::{Nqn, Status};
 use nvmf::Deadline;
 use nvmf::transport::ControllerTransport;
-use nvmf_engine::{EngineChoice, EngineKind, Jobs, Pace, Sender, Unavailable};
-use nvmf_proto::tcp::ControllerConfig;
-use nvmf_storage::Access;
+use nvmf_engine::{EngineKind, Pace, Sender, Unavailable};
 
-use super::connections::{Connections, StopFlag};
+use super::builder::TargetBuilder;
 use super::core::{Core, Cores, Post};
-use super::{DRAIN, Origin, Shared, blocking};
-use crate::subsystem::{Namespace, Subsystem};
-
-/// Threads for slow storage, at most, whatever the number of cores.
-const JOBS: usize = 32;
-
-/// Collects what a [`Target`] is made of.
-#[derive(Debug)]
-#[must_use]
-pub struct TargetBuilder {
-    subsystems: Vec<Arc<Subsystem>>,
-    listen: Vec<SocketAddr>,
-    tcp: ControllerConfig,
-    flow_control: bool,
-    connect_timeout: Duration,
-    stop_timeout: Duration,
-    max_connections: usize,
-    max_half_open: usize,
-    engine: EngineChoice,
-    cores: usize,
-    pins: Vec<usize>,
-    spin: Option<Duration>,
-}
+use super::{DRAIN, Listening, Origin, Shared, blocking};
+use crate::port::Port;
 
 /// Why there is no target, or why it did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +27,12 @@ pub enum TargetError {
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
+    },
+    /// Two ports have the same identifier.
+    #[error("there are two ports {id}")]
+    SamePort {
+        /// The identifier.
+        id: u16,
     },
     /// Two subsystems have the same name.
     #[error("there are two subsystems {nqn}")]
@@ -93,167 +76,12 @@ pub enum TargetError {
     Stuck(usize),
 }
 
-/// Listens. Waits up to a second for an address that is in use: by a target that was killed, whose
-/// io_uring the kernel takes apart in its own time, and its listening sockets with it.
-fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
-    const TRIES: u32 = 20;
-    for _ in 0..TRIES {
-        match TcpListener::bind(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                thread::sleep(Duration::from_millis(50));
-            }
-            result => return result,
-        }
-    }
-    TcpListener::bind(address)
-}
-
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; end the program that does, or choose another port",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges",
         io::ErrorKind::AddrNotAvailable => "; it is not an address of this machine",
         _ => "",
-    }
-}
-
-impl TargetBuilder {
-    /// Adds a subsystem.
-    pub fn subsystem(mut self, subsystem: Arc<Subsystem>) -> Self {
-        self.subsystems.push(subsystem);
-        self
-    }
-
-    /// Listens on this address, too; port 0 is one that is free.
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen.push(address);
-        self
-    }
-
-    /// Permits header digests (they are on only if the host asks for them) or not; permitted if
-    /// not said.
-    pub fn header_digest(mut self, permit: bool) -> Self {
-        self.tcp.header_digest = permit;
-        self
-    }
-
-    /// Permits data digests, likewise.
-    pub fn data_digest(mut self, permit: bool) -> Self {
-        self.tcp.data_digest = permit;
-        self
-    }
-
-    /// Everything that can be said about the TCP transport; replaces what the digest methods said.
-    pub fn tcp(mut self, config: ControllerConfig) -> Self {
-        self.tcp = config;
-        self
-    }
-
-    /// Keeps submission queue flow control on even for hosts that would do without; off if not
-    /// said.
-    pub fn flow_control(mut self, keep: bool) -> Self {
-        self.flow_control = keep;
-        self
-    }
-
-    /// How long a new connection may take until its Connect has come; 10 s if not said.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// How long commands that are under way may take when the target stops; 10 s if not said.
-    pub fn stop_timeout(mut self, timeout: Duration) -> Self {
-        self.stop_timeout = timeout;
-        self
-    }
-
-    /// Which event loop to use. If not said: io_uring where there are files and it works, else
-    /// readiness.
-    pub fn engine(mut self, engine: EngineChoice) -> Self {
-        self.engine = engine;
-        self
-    }
-
-    /// Over how many cores, a thread each, connections are spread; as many as this process may use
-    /// if not said.
-    pub fn cores(mut self, cores: usize) -> Self {
-        self.cores = cores.max(1);
-        self
-    }
-
-    /// Keeps each core's thread on a CPU of its own: the first on the first of these, and so on; as
-    /// many cores as there are CPUs here.
-    pub fn pin(mut self, cpus: Vec<usize>) -> Self {
-        if !cpus.is_empty() {
-            self.cores = cpus.len();
-        }
-        self.pins = cpus;
-        self
-    }
-
-    /// How long a core looks for work, after some, before it sleeps; see [`Pace`].
-    pub fn spin(mut self, spin: Duration) -> Self {
-        self.spin = Some(spin);
-        self
-    }
-
-    /// The most connections at once; 1024 if not said. Those that come on top are closed.
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections.max(1);
-        self
-    }
-
-    /// The most connections that have not sent their Connect yet; 64 if not said.
-    pub fn max_half_open(mut self, connections: usize) -> Self {
-        self.max_half_open = connections.max(1);
-        self
-    }
-
-    /// Opens the listeners.
-    ///
-    /// # Errors
-    ///
-    /// [`TargetError::Bind`], [`TargetError::SameName`], [`TargetError::Engine`].
-    pub fn bind(self) -> Result<Target, TargetError> {
-        for (i, subsystem) in self.subsystems.iter().enumerate() {
-            if self.subsystems[..i].iter().any(|other| other.nqn() == subsystem.nqn()) {
-                return Err(TargetError::SameName { nqn: Box::new(subsystem.nqn().clone()) });
-            }
-        }
-        let mut listeners = Vec::new();
-        let mut listen = Vec::new();
-        for address in self.listen {
-            let bound = |source| TargetError::Bind { address, source };
-            let listener = listen_at(address).map_err(bound)?;
-            listener.set_nonblocking(true).map_err(bound)?;
-            listen.push(listener.local_addr().map_err(bound)?);
-            listeners.push(listener);
-        }
-        let file = |ns: &Namespace| matches!(ns.backend().access(), Access::File(_));
-        let files = self.subsystems.iter().any(|s| s.namespaces().iter().any(file));
-        let engine = if files { self.engine } else { self.engine.for_sockets_alone() };
-        let engine = EngineKind::probe(engine)?;
-        let shared = Arc::new(Shared {
-            subsystems: self.subsystems,
-            discovery: Subsystem::discovery(),
-            listen,
-            tcp: self.tcp,
-            flow_control: self.flow_control,
-            connect_timeout: self.connect_timeout,
-            connections: Connections::new(self.max_connections, self.max_half_open),
-            stop: StopFlag::default(),
-            jobs: Jobs::new(JOBS),
-        });
-        Ok(Target {
-            handle: Handle { shared },
-            listeners,
-            stop_timeout: self.stop_timeout,
-            engine,
-            cores: self.cores,
-            pins: self.pins,
-            pace: self.spin.map_or_else(Pace::default, Pace::new),
-        })
     }
 }
 
@@ -285,43 +113,29 @@ impl TargetBuilder {
 /// ```
 #[derive(Debug)]
 pub struct Target {
-    handle: Handle,
-    listeners: Vec<TcpListener>,
-    stop_timeout: Duration,
-    engine: EngineKind,
-    cores: usize,
-    pins: Vec<usize>,
-    pace: Pace,
+    pub(super) handle: Handle,
+    pub(super) stop_timeout: Duration,
+    pub(super) engine: EngineKind,
+    pub(super) cores: usize,
+    pub(super) pins: Vec<usize>,
+    pub(super) pace: Pace,
 }
 
 /// A target as others hold it while it runs.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Target {
     /// A target without subsystems, listening nowhere yet.
     pub fn builder() -> TargetBuilder {
-        TargetBuilder {
-            subsystems: Vec::new(),
-            listen: Vec::new(),
-            tcp: ControllerConfig::default(),
-            flow_control: false,
-            connect_timeout: Duration::from_secs(10),
-            stop_timeout: Duration::from_secs(10),
-            max_connections: 1024,
-            max_half_open: 64,
-            engine: EngineChoice::Auto,
-            cores: thread::available_parallelism().map_or(1, usize::from),
-            pins: Vec::new(),
-            spin: None,
-        }
+        TargetBuilder::new()
     }
 
     /// Where it listens, in the order in which it was told to; with the ports that port 0 became.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.handle.shared.listen
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.handle.ports().iter().map(|port| port.address()).collect()
     }
 
     /// The event loop that it runs on.
@@ -347,9 +161,9 @@ impl Target {
     /// [`TargetError::Core`] and [`TargetError::Pin`] if it cannot run; [`TargetError::Stuck`] and
     /// [`TargetError::Flush`] if it did not end as it should.
     pub fn run(self) -> Result<(), TargetError> {
-        let Self { handle, listeners, stop_timeout, engine, cores, pins, pace } = self;
+        let Self { handle, stop_timeout, engine, cores, pins, pace } = self;
         let shared = &handle.shared;
-        let started = start_cores(shared, listeners, engine, cores, &pins, &pace);
+        let started = start_cores(shared, engine, cores, &pins, &pace);
         let (ended, failed) = match started {
             Ok(running) => {
                 shared.stop.wait();
@@ -365,7 +179,7 @@ impl Target {
         };
         // Whatever went wrong, what was acknowledged is made durable.
         let mut flushed = Ok(());
-        for subsystem in &shared.subsystems {
+        for subsystem in &shared.layout.load().subsystems {
             let nqn = Box::new(subsystem.nqn().clone());
             let result = subsystem.flush().map_err(|status| TargetError::Flush { nqn, status });
             flushed = flushed.and(result);
@@ -396,14 +210,18 @@ impl RunningCores {
 /// Starts the cores' threads; when this returns, each has its event loop.
 fn start_cores(
     shared: &Arc<Shared>,
-    listeners: Vec<TcpListener>,
     engine: EngineKind,
     count: usize,
     pins: &[usize],
     pace: &Pace,
 ) -> Result<RunningCores, TargetError> {
+    // No port comes or goes before there are cores to tell.
+    let mut listening = shared.running();
     // The first core accepts for all.
-    let mut listeners = Some(listeners);
+    let mut listeners = match &mut *listening {
+        Listening::NotYet(listeners) => Some(std::mem::take(listeners)),
+        Listening::On(_) => None,
+    };
     let (ready, waiting) = mpsc::channel();
     let mut threads = Vec::with_capacity(count);
     let mut starts = Vec::with_capacity(count);
@@ -445,6 +263,7 @@ fn start_cores(
         let source = io::Error::other("it ended early");
         return Err(running.join().err().unwrap_or(TargetError::Core { core: 0, source }));
     }
+    *listening = Listening::On(Arc::clone(&cores));
     for start in starts {
         // One that has ended since raises the stop.
         let _ = start.send(Arc::clone(&cores));
@@ -500,7 +319,8 @@ impl Handle {
         let admitted = self.shared.connections.admit(None);
         let connection = admitted.ok_or(io::ErrorKind::ConnectionRefused)?;
         let shared = Arc::clone(&self.shared);
-        let origin = Origin { peer: "in-process".into(), local: None };
+        let origin =
+            Origin { peer: "in-process".into(), local: None, port: Arc::new(Port::none()) };
         spawn(move || {
             let deadline = Deadline::after(shared.connect_timeout);
             blocking::serve(&shared, connection, transport, &origin, deadline);

@@ -182,12 +182,16 @@ pub struct NamespaceDescription {
     pub uuid: [u8; 16],
     /// NGUID in the order it is written.
     pub nguid: [u8; 16],
+    /// EUI-64 in the order it is written; zeroes for none.
+    pub eui64: [u8; 8],
+    /// The ANA group that it is in; 0 where there is no asymmetric access.
+    pub ana_group: u32,
 }
 
 impl NamespaceDescription {
     /// A writable namespace of `blocks` blocks of 2^`block_shift` bytes.
     pub fn new(blocks: u64, block_shift: u8, uuid: [u8; 16], nguid: [u8; 16]) -> Self {
-        Self { blocks, block_shift, read_only: false, uuid, nguid }
+        Self { blocks, block_shift, read_only: false, uuid, nguid, eui64: [0; 8], ana_group: 0 }
     }
 
     /// Identify Namespace data (CNS 00h).
@@ -208,6 +212,8 @@ impl NamespaceDescription {
         data.nvmcap.set(u128::from(self.blocks) << self.block_shift.min(63));
         data.nsattr = self.attributes();
         data.nguid = self.nguid;
+        data.eui64 = self.eui64;
+        data.anagrpid.set(self.ana_group);
         data.lbaf[0] = LbaFormat::new(self.block_shift);
         data
     }
@@ -215,6 +221,7 @@ impl NamespaceDescription {
     /// I/O Command Set Independent Identify Namespace data (CNS 08h).
     pub fn independent(&self) -> IndependentNamespace {
         IndependentNamespace {
+            anagrpid: self.ana_group.into(),
             nsfeat: IdentifyNamespace::NSFEAT_UID_REUSE,
             nmic: IdentifyNamespace::NMIC_SHARED,
             nsattr: self.attributes(),
@@ -226,13 +233,14 @@ impl NamespaceDescription {
     /// Namespace Identification Descriptors (CNS 03h): UUID, NGUID, command set.
     pub fn descriptors(&self) -> DescriptorList {
         let mut list = DescriptorList::new();
+        let eui64 = (self.eui64 != [0; 8]).then_some(NamespaceId::Eui64(self.eui64));
         let ids = [
             NamespaceId::Nguid(self.nguid),
             NamespaceId::Uuid(self.uuid),
             NamespaceId::Csi(cns::CSI_NVM),
         ];
-        for id in ids {
-            // 45 bytes go into 4096: no descriptor is ever refused.
+        for id in eui64.into_iter().chain(ids) {
+            // 57 bytes go into 4096: no descriptor is ever refused.
             let _ = list.push(id);
         }
         list
@@ -352,8 +360,11 @@ mod tests {
             read_only: true,
             uuid: [1; 16],
             nguid: [2; 16],
+            eui64: [0; 8],
+            ana_group: 5,
         };
         let data = description.namespace();
+        assert_eq!((data.anagrpid.get(), data.eui64), (5, [0; 8]));
         assert_eq!((data.nsze.get(), data.ncap.get(), data.block_size()), (1000, 1000, Some(512)));
         assert_eq!(data.nvmcap, 512_000);
         assert_eq!(data.nsattr & 1, 1);
@@ -367,6 +378,11 @@ mod tests {
         );
         description.block_shift = 12;
         assert_eq!(description.namespace().npwg, 0);
+        description.eui64 = [3; 8];
+        assert_eq!(description.namespace().eui64, [3; 8]);
+        let list = description.descriptors();
+        let first = Descriptors::new(list.as_bytes()).next().unwrap();
+        assert_eq!(first.unwrap(), NamespaceId::Eui64([3; 8]));
     }
 
     #[test]

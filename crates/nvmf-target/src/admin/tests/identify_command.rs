@@ -9,7 +9,8 @@ fn the_controller_tells_what_it_can() {
     let id = IdentifyController::ref_from_bytes(&bytes).unwrap();
     assert_eq!(id.cntrltype, controller_type::IO);
     assert_eq!(id.cntlid, 1);
-    assert_eq!((id.nn.get(), id.elpe, id.aerl), (3, 63, 3));
+    assert_eq!((id.nn.get(), id.mnan.get(), id.elpe, id.aerl), (1024, 1024, 63, 3));
+    assert_eq!((id.cmic, id.anacap, id.nanagrpid.get()), (0b1011, 0x1f, 32));
     assert_eq!(id.oncs, 0b1001_1101);
     assert_eq!(id.max_transfer(4096), Some(limits::MAX_TRANSFER.into()));
     assert_eq!(id.model_number().as_str(), Some("nvmf"));
@@ -23,7 +24,7 @@ fn a_namespace_is_active_inactive_or_invalid() {
     let ns = IdentifyNamespace::ref_from_bytes(&bytes).unwrap();
     assert_eq!((ns.nsze.get(), ns.block_size()), (2048, Some(512)));
     assert_eq!(data(&mut c, &identify(cns::NAMESPACE, 2), 4096), [0; 4096]);
-    for nsid in [0, 4, NSID_ALL] {
+    for nsid in [0, 1025, NSID_ALL] {
         for cns in [cns::NAMESPACE, cns::CSI_NAMESPACE, cns::INDEPENDENT_NAMESPACE] {
             refused(&mut c, &identify(cns, nsid), 4096, Status::INVALID_NAMESPACE);
         }

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn failed_commands_of_all_queues_are_in_the_error_log() {
     let mut c = enabled();
-    let mut sqe = identify(cns::NAMESPACE, 9);
+    let mut sqe = identify(cns::NAMESPACE, 9999);
     sqe.cid.set(0x55);
     match run(&mut c, &sqe, 4096) {
         Outcome::Answer(cqe) => assert!(cqe.status().more(), "the log says more"),
@@ -19,7 +19,7 @@ fn failed_commands_of_all_queues_are_in_the_error_log() {
     assert_eq!((entries[0].sqid.get(), entries[0].lba.get()), (2, 1 << 40));
     assert_eq!((entries[1].sqid.get(), entries[1].cmdid.get()), (0, 0x55));
     assert!(entries[1].status().same_code(Status::INVALID_NAMESPACE));
-    assert_eq!((entries[1].nsid.get(), entries[2].error_count.get()), (9, 0));
+    assert_eq!((entries[1].nsid.get(), entries[2].error_count.get()), (9999, 0));
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn the_other_pages_are_there() {
     let effects = data(&mut c, &log(lid::COMMAND_EFFECTS, 0, 4096), 4096);
     let effects = CommandEffects::ref_from_bytes(&effects).unwrap();
     assert_eq!(effects.iocs[usize::from(opcode::nvm::VERIFY)], 1);
-    for lid in [0x00, 0x06, 0x0c, 0x70, 0xff] {
+    for lid in [0x00, 0x06, 0x70, 0xff] {
         refused(&mut c, &log(lid, 0, 512), 512, Status::INVALID_LOG_PAGE);
     }
 }
@@ -79,4 +79,47 @@ fn requests_that_do_not_fit_are_refused() {
     refused(&mut c, &of_one.to_sqe(), 512, Status::INVALID_FIELD);
     let by_index = GetLogPage { nsid: 0, ot: true, ..of_one };
     refused(&mut c, &by_index.to_sqe(), 512, Status::INVALID_FIELD);
+}
+
+#[test]
+fn the_ana_log_has_the_groups_that_the_host_sees() {
+    let subsystem = subsystem();
+    let port = Arc::new(Port::none());
+    let association = subsystem.connect_admin(&crate::testing::request(1), &port).unwrap();
+    let mut c = enabled_for(association);
+    let set = set_feature(fid::ASYNC_EVENT_CONFIG, 1 << 11);
+    assert_eq!(dw0(&mut c, &set), 0);
+    let read = |c: &mut Controller, lsp, length| {
+        let get = GetLogPage { lsp, ..GetLogPage::new(lid::ANA, 0, length).unwrap() };
+        data(c, &get.to_sqe(), u32::try_from(length).unwrap())
+    };
+    let page = read(&mut c, 0, 56);
+    let one = [1u8, 0, 0, 0, 2, 0, 0, 0];
+    assert_eq!((&page[8..10], &page[16..24], page[32]), (&[1, 0][..], &one[..], 1));
+    assert_eq!(page[48..56], [1, 0, 0, 0, 3, 0, 0, 0], "its namespaces");
+    let groups_only = read(&mut c, 1, 56);
+    assert_eq!((groups_only[20], &groups_only[48..]), (0, &[0; 8][..]));
+
+    port.set_ana(1, AnaState::Inaccessible);
+    subsystem.refresh();
+    assert_eq!(run(&mut c, &async_event_request(9), 0), Outcome::Hold);
+    assert_eq!(c.next_event(), Some((9, Cqe::with_dw0(0, 0x0c_0302))));
+    let page = read(&mut c, 0, 56);
+    assert_eq!((page[0], page[24], page[32]), (1, 1, 3), "change counts and state");
+}
+
+#[test]
+fn changed_namespaces_are_listed_until_the_host_has_read_them() {
+    let mut c = enabled();
+    assert_eq!(dw0(&mut c, &set_feature(fid::ASYNC_EVENT_CONFIG, 1 << 8)), 0);
+    c.association().subsystem().detach(3).unwrap();
+    assert_eq!(run(&mut c, &async_event_request(2), 0), Outcome::Hold);
+    assert_eq!(c.next_event(), Some((2, Cqe::with_dw0(0, 0x04_0002))));
+    let mut list = |rae| {
+        let get = GetLogPage { rae, ..GetLogPage::new(lid::CHANGED_NAMESPACES, 0, 4096).unwrap() };
+        data(&mut c, &get.to_sqe(), 4096)[..8].to_vec()
+    };
+    assert_eq!(list(true), [3, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(list(false), [3, 0, 0, 0, 0, 0, 0, 0], "retained");
+    assert_eq!(list(false), [0; 8]);
 }

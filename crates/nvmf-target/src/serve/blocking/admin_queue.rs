@@ -68,10 +68,12 @@ impl AdminQueue {
                     if let Some(end) = self.command(command)? {
                         return Ok(end);
                     }
+                    self.tell_events();
                 }
                 // Only a silent connection can be one of a silent host: what waited while this
                 // thread was busy counts.
                 Next::Quiet => {
+                    self.tell_events();
                     if self.controller.has_expired(Instant::now()) {
                         return Ok(End::Expired);
                     }
@@ -119,6 +121,16 @@ impl AdminQueue {
             }
         }
         Ok(None)
+    }
+
+    /// Answers the requests that wait for events with those that there are.
+    fn tell_events(&mut self) {
+        while let Some((cid, cqe)) = self.controller.next_event() {
+            let held = self.held.iter().position(|held| held.sqe().cid.get() == cid);
+            let Some(at) = held else { return };
+            let request = self.held.swap_remove(at);
+            self.queue.respond(request, cqe);
+        }
     }
 
     /// The answer to CC.EN = 0 says that nothing of the old I/O queues is under way any more.

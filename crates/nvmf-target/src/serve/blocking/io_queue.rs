@@ -1,6 +1,7 @@
 //! Serving an I/O queue.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
 
 use nvme_spec::Status;
 use nvmf::Deadline;
@@ -9,8 +10,9 @@ use nvmf::transport::{DataError, TransportError};
 
 use super::{DATA_TIMEOUT, Next, Origin, Shared, next, refuse};
 use crate::association::IoQueue;
-use crate::io::{Operation, Plan, Transfer, plan};
+use crate::io::{Operation, Plan, Transfer, flush_all, plan};
 use crate::serve::connections::{Connection, Stopper};
+use crate::subsystem::{CachedView, Namespace};
 
 /// Serves the I/O queue that this Connect asks for, until it, its association or the target ends.
 pub(super) fn serve(
@@ -21,7 +23,7 @@ pub(super) fn serve(
 ) -> Result<(), TransportError> {
     let stopper = connection.stopper();
     let stop = stopper.clone();
-    let membership = match shared.join(pending.request(), move || stop.stop()) {
+    let membership = match shared.join(pending.request(), origin, move || stop.stop()) {
         Ok(membership) => membership,
         Err(refusal) => return refuse(pending, &refusal, origin),
     };
@@ -29,7 +31,8 @@ pub(super) fn serve(
     let queue = pending.accept(cntlid, Deadline::after(DATA_TIMEOUT))?;
     let (peer, qid) = (&origin.peer, membership.qid());
     tracing::debug!(%peer, cntlid, qid, "I/O queue connected");
-    let mut served = Served { queue, membership, stopper, buffer: Vec::new() };
+    let view = membership.association().cached_view();
+    let mut served = Served { queue, membership, view, stopper, buffer: Vec::new() };
     let end = served.run(shared);
     if served.stopper.is_stopped() {
         // That the socket failed then is this end's own doing.
@@ -43,6 +46,7 @@ pub(super) fn serve(
 struct Served {
     queue: QueuePair,
     membership: IoQueue,
+    view: CachedView,
     stopper: Stopper,
     /// Room for one command's data: as much as the largest so far had.
     buffer: Vec<u8>,
@@ -64,7 +68,7 @@ impl Served {
                         return Ok(());
                     }
                 }
-                Next::Quiet => {}
+                Next::Quiet => drop(self.view.load()),
                 Next::End => return Ok(()),
             }
         }
@@ -73,7 +77,8 @@ impl Served {
 
     fn command(&mut self, mut command: Command) -> Result<After, TransportError> {
         let association = self.membership.association();
-        let done = match plan(association, command.sqe(), command.data_len()) {
+        let view = self.view.load();
+        let done = match plan(association, view, command.sqe(), command.data_len()) {
             Ok(Plan::Execute(operation)) => execute(
                 &operation,
                 &mut command,
@@ -81,6 +86,7 @@ impl Served {
                 &mut self.buffer,
                 &self.membership,
             )?,
+            Ok(Plan::FlushAll(namespaces)) => flush_all(&namespaces).map(|()| 0),
             Ok(Plan::Disconnect) => {
                 self.queue.succeed(command);
                 self.queue.flush(Deadline::after(DATA_TIMEOUT))?;
@@ -111,7 +117,7 @@ impl Served {
 /// Receives the command's data and executes it. Inside: how many bytes of the buffer are to be
 /// sent, or the status to fail with.
 fn execute(
-    operation: &Operation<'_>,
+    operation: &Operation<&Arc<Namespace>>,
     command: &mut Command,
     queue: &mut QueuePair,
     buffer: &mut Vec<u8>,

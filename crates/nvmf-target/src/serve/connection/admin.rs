@@ -47,6 +47,17 @@ impl Admin {
         Self { controller, association, held: Vec::new(), busy: Busy::No, stalled: VecDeque::new() }
     }
 
+    /// Says how others end the connection, and how they wake it to tell its host of events.
+    pub(super) fn can_be_told(
+        &self,
+        peer: String,
+        stop: impl Fn() + Send + 'static,
+        wake: impl Fn() + Send + 'static,
+    ) {
+        self.association.0.admin_is(peer, stop);
+        self.association.0.events().wake_by(wake);
+    }
+
     pub(super) fn cntlid(&self) -> u16 {
         self.association.0.cntlid()
     }
@@ -109,6 +120,18 @@ impl Connection {
                 self.respond(slot, cqe);
                 self.shutdown(cx);
             }
+        }
+        self.tell_events();
+    }
+
+    /// Answers the requests that wait for events with those that there are.
+    pub(in crate::serve) fn tell_events(&mut self) {
+        while let Stage::Admin(admin) = &mut self.stage
+            && let Some((cid, cqe)) = admin.controller.next_event()
+        {
+            let Some(at) = admin.held.iter().position(|(held, _)| *held == cid) else { return };
+            let (_, slot) = admin.held.swap_remove(at);
+            self.respond(slot, cqe);
         }
     }
 

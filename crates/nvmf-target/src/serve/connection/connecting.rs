@@ -6,7 +6,7 @@ use nvmf_proto::connect::{ConnectCommand, ConnectRequest, Refusal, judge_command
 use nvmf_proto::tcp::Established;
 
 use super::{Admin, Connection, IoStage, Stage};
-use crate::serve::core::Context;
+use crate::serve::core::{Context, Post};
 
 /// How far the Connect is.
 #[derive(Debug, Default)]
@@ -76,12 +76,20 @@ impl Connection {
         let opened = if command.qid == 0 {
             cx.shared.open_controller(request, &self.origin, cx.now).map(|controller| {
                 let admin = Admin::new(controller);
+                let stopper = self.guard.stopper();
+                let (post, id) = (cx.post.clone(), self.id);
+                admin.can_be_told(
+                    self.origin.peer.clone(),
+                    move || stopper.stop(),
+                    // Without the core there is nobody to tell.
+                    move || drop(post.post(Post::Event(id))),
+                );
                 (admin.cntlid(), ADMIN_IN_CAPSULE, Stage::Admin(Box::new(admin)))
             })
         } else {
             let stopper = self.guard.stopper();
             let stop = stopper.clone();
-            cx.shared.join(request, move || stop.stop()).map(|membership| {
+            cx.shared.join(request, &self.origin, move || stop.stop()).map(|membership| {
                 let stage = IoStage::new(membership, stopper);
                 (stage.cntlid(), cx.shared.accept_options().in_capsule, Stage::Io(stage))
             })

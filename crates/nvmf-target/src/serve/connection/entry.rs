@@ -1,6 +1,7 @@
 //! What a connection keeps of each command.
 
 use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use nvme_spec::Sqe;
@@ -8,6 +9,9 @@ use nvmf_engine::{Chunks, Lent, Message, Pool, Summand};
 use nvmf_proto::capsule::DataLocation;
 use nvmf_proto::digest::{Crc32c, crc32c};
 use nvmf_proto::pdu::PayloadSource;
+
+use crate::io::Operation;
+use crate::subsystem::Namespace;
 
 /// A command from its capsule until its answer is encoded.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(super) struct Entry {
     pub(super) out: Outgoing,
     /// Memory that it is accounted for, in bytes.
     pub(super) held: usize,
+    /// What the engine is busy with.
+    pub(super) kept: Option<Operation<Arc<Namespace>>>,
 }
 
 /// Data for the host: mostly one piece.
@@ -37,7 +43,7 @@ impl Default for Entry {
     /// A slot without a command.
     fn default() -> Self {
         let (staging, out) = (Staging::default(), Outgoing::default());
-        Self { sqe: Sqe::new(0), data: DataLocation::None, staging, out, held: 0 }
+        Self { sqe: Sqe::new(0), data: DataLocation::None, staging, out, held: 0, kept: None }
     }
 }
 

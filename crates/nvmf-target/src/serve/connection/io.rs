@@ -9,17 +9,20 @@ use crate::association::IoQueue;
 use crate::io::{Plan, Transfer, plan};
 use crate::serve::connections::Stopper;
 use crate::serve::core::Context;
+use crate::subsystem::CachedView;
 
 /// An I/O queue of a controller.
 #[derive(Debug)]
 pub(super) struct IoStage {
     membership: IoQueue,
+    view: CachedView,
     stopper: Stopper,
 }
 
 impl IoStage {
     pub(super) fn new(membership: IoQueue, stopper: Stopper) -> Self {
-        Self { membership, stopper }
+        let view = membership.association().cached_view();
+        Self { membership, view, stopper }
     }
 
     pub(super) fn qid(&self) -> u16 {
@@ -35,6 +38,11 @@ impl IoStage {
         self.stopper.is_stopped()
     }
 
+    /// Lets go of a view that is no more.
+    pub(super) fn refresh(&mut self) {
+        self.view.load();
+    }
+
     /// A command came.
     pub(super) fn count(&self) {
         self.membership.counters().command();
@@ -44,11 +52,11 @@ impl IoStage {
 impl Connection {
     /// A command without data, or whose data is with the host.
     pub(super) fn io_command<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, slot: u16) {
-        let Stage::Io(stage) = &self.stage else { return };
+        let Stage::Io(IoStage { membership, view, .. }) = &mut self.stage else { return };
         let entry = self.entries.get(slot);
         let length = entry.data.length();
         // What is wrong is said before any data is moved.
-        let done = match plan(stage.membership.association(), &entry.sqe, length) {
+        let done = match plan(membership.association(), view.load(), &entry.sqe, length) {
             Ok(Plan::Execute(operation)) => {
                 let bytes = length as usize;
                 if bytes > 0 && !has_room(self.held, bytes) {
@@ -60,8 +68,13 @@ impl Connection {
                 }
                 entry.held += bytes;
                 self.held += bytes;
-                let (membership, place) = (&stage.membership, Place { conn: self.id, slot });
+                let place = Place { conn: self.id, slot };
                 Execution { membership, entry, whole: None, place, cx, engine }.run(&operation)
+            }
+            Ok(Plan::FlushAll(namespaces)) => {
+                let place = Place { conn: self.id, slot };
+                Execution { membership, entry, whole: None, place, cx, engine }
+                    .flush_all(namespaces)
             }
             Ok(Plan::Disconnect) => return self.disconnect(slot),
             Err(status) => Done::Failed(status),
@@ -77,15 +90,16 @@ impl Connection {
         slot: u16,
         whole: Option<&[u8]>,
     ) {
-        let Stage::Io(stage) = &self.stage else { return };
+        let Stage::Io(IoStage { membership, view, .. }) = &mut self.stage else { return };
         let entry = self.entries.get(slot);
-        let planned = plan(stage.membership.association(), &entry.sqe, entry.data.length());
-        let done = match planned {
+        let length = entry.data.length();
+        let done = match plan(membership.association(), view.load(), &entry.sqe, length) {
             Ok(Plan::Execute(operation)) => {
-                let (membership, place) = (&stage.membership, Place { conn: self.id, slot });
+                let place = Place { conn: self.id, slot };
                 Execution { membership, entry, whole, place, cx, engine }.run(&operation)
             }
-            Ok(Plan::Disconnect) => return self.disconnect(slot),
+            // Neither has data.
+            Ok(Plan::FlushAll(_) | Plan::Disconnect) => Done::Failed(Status::INTERNAL_ERROR),
             Err(status) => Done::Failed(status),
         };
         self.io_done(slot, done);
@@ -139,13 +153,11 @@ impl Connection {
     ) {
         let Stage::Io(stage) = &self.stage else { return };
         let entry = self.entries.get(slot);
-        let planned = plan(stage.membership.association(), &entry.sqe, entry.data.length());
-        let done = match planned {
-            Ok(Plan::Execute(operation)) => {
+        let done = match entry.kept.take() {
+            Some(operation) => {
                 storage::file_done(&operation, &stage.membership, entry, op, result, cx)
             }
-            Ok(Plan::Disconnect) => Done::Failed(Status::INTERNAL_ERROR),
-            Err(status) => Done::Failed(status),
+            None => Done::Failed(Status::INTERNAL_ERROR),
         };
         self.came_back(slot, done);
     }

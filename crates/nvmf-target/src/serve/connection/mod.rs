@@ -376,6 +376,13 @@ impl Connection {
         }
     }
 
+    /// Lets go of namespaces that are no more.
+    pub(super) fn refresh(&mut self) {
+        if let Stage::Io(stage) = &mut self.stage {
+            stage.refresh();
+        }
+    }
+
     /// Forgets its timer.
     pub(super) fn disarm(&mut self, cx: &mut Context) {
         self.arm(cx, None);

@@ -4,9 +4,8 @@
 //! first, and left to the engine where that would wait. Everything else is a job.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use nvme_spec::Status;
@@ -15,9 +14,10 @@ use nvmf_storage::{Access, Backend, Durability, FileAccess, Resident};
 
 use super::entry::Entry;
 use crate::association::IoQueue;
-use crate::io::{Kind, Operation, Plan, Transfer, plan, storage_status};
+use crate::io::{Kind, Operation, Transfer, flush_all, storage_status};
 use crate::serve::core::{Context, Post};
 use crate::statistics::Counters;
+use crate::subsystem::Namespace;
 
 /// How it went with a command.
 #[derive(Debug)]
@@ -53,8 +53,8 @@ const AT_ONCE: u64 = 1 << 20;
 const AHEAD: usize = 8192;
 
 /// Where in the namespace a command's data belongs, in bytes.
-pub(super) fn place(operation: &Operation<'_>) -> u64 {
-    match *operation.kind() {
+pub(super) fn place<N: AsRef<Namespace>>(operation: &Operation<N>) -> u64 {
+    match operation.kind() {
         Kind::Write { offset, .. } => offset,
         _ => 0,
     }
@@ -73,17 +73,20 @@ pub(super) struct Execution<'a, E> {
 
 impl<E: Engine> Execution<'_, E> {
     /// Executes it, or begins to.
-    pub(super) fn run(mut self, operation: &Operation<'_>) -> Done {
-        let done = match *operation.kind() {
-            Kind::Read { ns, offset, length, durable } => match ns.backend().access() {
+    pub(super) fn run(mut self, operation: &Operation<&Arc<Namespace>>) -> Done {
+        let backend = operation.namespace().backend();
+        let done = match operation.kind() {
+            Kind::Read { offset, length, durable } => match backend.access() {
                 Access::Resident(memory) => self.lend(memory, offset, length),
-                Access::File(file) if !durable => self.read(file, offset, length),
-                _ => Ok(self.job()),
+                Access::File(file) if !durable => self.read(operation, file, offset, length),
+                _ => Ok(self.job(operation)),
             },
-            Kind::Write { ns, offset, durability, .. } => match ns.backend().access() {
-                Access::Resident(memory) => self.store(&**ns.backend(), memory, offset, durability),
-                Access::File(file) if durability == Durability::Cached => self.write(file, offset),
-                _ => Ok(self.job()),
+            Kind::Write { offset, durability, .. } => match backend.access() {
+                Access::Resident(memory) => self.store(&**backend, memory, offset, durability),
+                Access::File(file) if durability == Durability::Cached => {
+                    self.write(operation, file, offset)
+                }
+                _ => Ok(self.job(operation)),
             },
             _ if is_quick(operation) => {
                 let counters = self.membership.counters();
@@ -91,9 +94,14 @@ impl<E: Engine> Execution<'_, E> {
                 let result = operation.execute(&mut data, counters);
                 return result.map_or_else(Done::Failed, |()| Done::Succeeded);
             }
-            _ => Ok(self.job()),
+            _ => Ok(self.job(operation)),
         };
         done.unwrap_or_else(|error| failed(&error, operation, self.membership.counters()))
+    }
+
+    /// Flushes all these.
+    pub(super) fn flush_all(mut self, namespaces: Vec<Arc<Namespace>>) -> Done {
+        self.outside(move || flush_all(&namespaces).map(|()| Vec::new()))
     }
 
     fn wrote(&self, length: usize) -> Done {
@@ -145,6 +153,7 @@ impl<E: Engine> Execution<'_, E> {
 
     fn read(
         &mut self,
+        operation: &Operation<&Arc<Namespace>>,
         file: &dyn FileAccess,
         offset: u64,
         length: u32,
@@ -157,7 +166,7 @@ impl<E: Engine> Execution<'_, E> {
             self.membership.counters().read(length.into());
             return Ok(Done::Read);
         }
-        self.submit(file, FileOp::Read { offset, parts })
+        self.submit(operation, file, FileOp::Read { offset, parts })
     }
 
     /// Buffers of `length` bytes together, fit for direct I/O where that is wanted: one that the
@@ -170,7 +179,12 @@ impl<E: Engine> Execution<'_, E> {
         }
     }
 
-    fn write(&mut self, file: &dyn FileAccess, offset: u64) -> Result<Done, nvmf_storage::Error> {
+    fn write(
+        &mut self,
+        operation: &Operation<&Arc<Namespace>>,
+        file: &dyn FileAccess,
+        offset: u64,
+    ) -> Result<Done, nvmf_storage::Error> {
         let direct = file.alignment() > 1;
         let parts = match self.whole {
             Some(bytes) => {
@@ -195,14 +209,21 @@ impl<E: Engine> Execution<'_, E> {
                 }
             }
         };
-        self.submit(file, FileOp::Write { offset, parts })
+        self.submit(operation, file, FileOp::Write { offset, parts })
     }
 
     /// Leaves a read or write to the engine.
-    fn submit(&mut self, file: &dyn FileAccess, op: FileOp) -> Result<Done, nvmf_storage::Error> {
+    fn submit(
+        &mut self,
+        operation: &Operation<&Arc<Namespace>>,
+        file: &dyn FileAccess,
+        op: FileOp,
+    ) -> Result<Done, nvmf_storage::Error> {
         let writing = matches!(op, FileOp::Write { .. });
-        let id = self.cx.files.id(file, self.engine);
+        let kept = operation.keep();
+        let id = self.cx.files.id(kept.shared(), file, self.engine);
         let id = id.map_err(|error| file.error_of(error, writing))?;
+        self.entry.kept = Some(kept);
         let token = self.cx.files.token(self.place);
         self.engine.submit(id, op, token);
         Ok(Done::Outside)
@@ -217,29 +238,28 @@ impl<E: Engine> Execution<'_, E> {
     }
 
     /// Leaves a command to a thread that may wait.
-    fn job(&mut self) -> Done {
-        let association = Arc::clone(self.membership.association());
+    fn job(&mut self, operation: &Operation<&Arc<Namespace>>) -> Done {
+        let operation = operation.keep();
         let counters = Arc::clone(self.membership.counters());
-        let (sqe, length) = (self.entry.sqe, self.entry.data.length());
         let mut data = self.gather();
+        self.outside(move || {
+            let to_host = match operation.transfer() {
+                Transfer::ToHost(length) => length as usize,
+                Transfer::FromHost(_) | Transfer::None => 0,
+            };
+            if to_host > 0 {
+                data.resize(to_host, 0);
+            }
+            operation.execute(&mut data, &counters)?;
+            data.truncate(to_host);
+            Ok(data)
+        })
+    }
+
+    /// Leaves work to a thread that may wait; it gives the data for the host.
+    fn outside(&mut self, work: impl FnOnce() -> Result<Vec<u8>, Status> + Send + 'static) -> Done {
         let (post, place) = (self.cx.post.clone(), self.place);
         self.cx.shared.jobs.run(move || {
-            let work = || match plan(&association, &sqe, length) {
-                Ok(Plan::Execute(operation)) => {
-                    let to_host = match operation.transfer() {
-                        Transfer::ToHost(length) => length as usize,
-                        Transfer::FromHost(_) | Transfer::None => 0,
-                    };
-                    if to_host > 0 {
-                        data.resize(to_host, 0);
-                    }
-                    operation.execute(&mut data, &counters)?;
-                    data.truncate(to_host);
-                    Ok(data)
-                }
-                Ok(Plan::Disconnect) => Err(Status::INTERNAL_ERROR),
-                Err(status) => Err(status),
-            };
             let result = catch_unwind(AssertUnwindSafe(work)).ok();
             // Without the core there is nobody to tell.
             let _ = post.post(Post::Job(JobDone { place, result }));
@@ -249,7 +269,11 @@ impl<E: Engine> Execution<'_, E> {
 }
 
 /// The status of a command whose storage failed, which is told.
-fn failed(error: &nvmf_storage::Error, operation: &Operation<'_>, counters: &Counters) -> Done {
+fn failed<N: AsRef<Namespace>>(
+    error: &nvmf_storage::Error,
+    operation: &Operation<N>,
+    counters: &Counters,
+) -> Done {
     let writing = matches!(operation.transfer(), Transfer::FromHost(_));
     let status = storage_status(error, writing);
     operation.note_failure(error, status, counters);
@@ -257,15 +281,16 @@ fn failed(error: &nvmf_storage::Error, operation: &Operation<'_>, counters: &Cou
 }
 
 /// Whether a command on memory takes no longer than others can wait.
-fn is_quick(operation: &Operation<'_>) -> bool {
-    let (ns, length) = match *operation.kind() {
-        Kind::Compare { ns, length, .. } | Kind::Verify { ns, length, .. } => (ns, length.into()),
-        Kind::WriteZeroes { ns, length, .. } => (ns, length),
-        Kind::Flush { ns } => (ns, 0),
+fn is_quick<N: AsRef<Namespace>>(operation: &Operation<N>) -> bool {
+    let length = match operation.kind() {
+        Kind::Compare { length, .. } | Kind::Verify { length, .. } => length.into(),
+        Kind::WriteZeroes { length, .. } => length,
+        Kind::Flush => 0,
         Kind::Hint { .. } => return true,
         _ => return false,
     };
-    length <= AT_ONCE && matches!(ns.backend().access(), Access::Resident(_))
+    let access = operation.namespace().backend().access();
+    length <= AT_ONCE && matches!(access, Access::Resident(_))
 }
 
 /// How it went with a command that a job did.
@@ -330,7 +355,7 @@ fn copied(pieces: &[&[u8]], mut parts: Vec<BytesMut>) -> Vec<BytesMut> {
 
 /// How it went with a command that the engine did.
 pub(super) fn file_done(
-    operation: &Operation<'_>,
+    operation: &Operation<Arc<Namespace>>,
     membership: &IoQueue,
     entry: &mut Entry,
     op: FileOp,
@@ -341,11 +366,7 @@ pub(super) fn file_done(
     let writing = matches!(op, FileOp::Write { .. });
     let length = op.len() as u64;
     let parts = op.into_parts();
-    let ns = match *operation.kind() {
-        Kind::Read { ns, .. } | Kind::Write { ns, .. } => ns,
-        _ => return Done::Failed(Status::INTERNAL_ERROR),
-    };
-    match (result, ns.backend().access()) {
+    match (result, operation.namespace().backend().access()) {
         (Ok(()), _) if writing => {
             counters.written(length);
             parts.into_iter().for_each(|part| cx.pool.give(part));
@@ -366,23 +387,35 @@ pub(super) fn file_done(
 /// The files of a core's engine, and the commands that it is busy with.
 #[derive(Debug, Default)]
 pub(in crate::serve) struct FileTable {
-    files: Vec<(RawFd, FileId)>,
+    files: Vec<(Weak<Namespace>, FileId)>,
     under_way: Vec<Option<Place>>,
     free: Vec<usize>,
 }
 
 impl FileTable {
-    /// The engine's number of a file. Namespaces keep their files open for as long as there are
-    /// cores, so a descriptor is always the same file.
-    fn id<E: Engine>(&mut self, file: &dyn FileAccess, engine: &mut E) -> io::Result<FileId> {
-        let descriptor = file.descriptor();
-        let raw = descriptor.as_raw_fd();
-        if let Some((_, id)) = self.files.iter().find(|(known, _)| *known == raw) {
+    /// The engine's number of a namespace's file.
+    fn id<E: Engine>(
+        &mut self,
+        ns: &Arc<Namespace>,
+        file: &dyn FileAccess,
+        engine: &mut E,
+    ) -> io::Result<FileId> {
+        // A namespace that is remembered here keeps its address, so that no other is taken for it.
+        let known = self.files.iter().find(|(known, _)| Weak::as_ptr(known) == Arc::as_ptr(ns));
+        if let Some((_, id)) = known {
             return Ok(*id);
         }
-        let id = engine.open(descriptor.try_clone_to_owned()?)?;
-        self.files.push((raw, id));
+        let id = engine.open(file.descriptor().try_clone_to_owned()?)?;
+        self.files.push((Arc::downgrade(ns), id));
         Ok(id)
+    }
+
+    /// Gives up the files of namespaces that are no more.
+    pub(in crate::serve) fn forget_detached<E: Engine>(&mut self, engine: &mut E) {
+        let gone = |(ns, _): &mut (Weak<Namespace>, FileId)| {
+            ns.upgrade().is_none_or(|ns| ns.is_detached())
+        };
+        self.files.extract_if(.., gone).for_each(|(_, id)| engine.forget(id));
     }
 
     fn token(&mut self, place: Place) -> u64 {

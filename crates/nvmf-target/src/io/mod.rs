@@ -1,0 +1,209 @@
+//! I/O commands: from a submission queue entry to blocks and a status.
+//!
+//! Nothing here knows of a transport. [`plan`] judges a command before any of its data is moved or
+//! any memory taken; the [`Operation`] it gives says which data to move, and executes.
+
+mod operation;
+
+use std::sync::Arc;
+
+use nvme_spec::fabrics::Disconnect;
+use nvme_spec::identify::NSID_ALL;
+use nvme_spec::{Sqe, Status, opcode};
+use nvmf_storage::{Durability, Zero};
+
+use crate::association::Association;
+use crate::limits::MAX_TRANSFER;
+use crate::subsystem::{Namespace, View, Visible};
+pub(crate) use operation::{Kind, Operation, flush_all, storage_status};
+
+/// What to do with a command that came on an I/O queue.
+#[derive(Debug)]
+pub(crate) enum Plan<'a> {
+    /// Move its data, execute it, answer it.
+    Execute(Operation<&'a Arc<Namespace>>),
+    /// Flush all these.
+    FlushAll(Vec<Arc<Namespace>>),
+    /// Answer it with success, then close the queue.
+    Disconnect,
+}
+
+/// Which data a command has; lengths are in bytes, at most [`MAX_TRANSFER`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Transfer {
+    None,
+    /// To be received before the command is executed.
+    FromHost(u32),
+    /// To be sent once it was.
+    ToHost(u32),
+}
+
+/// Dword 12 of Read, Write and Write Zeroes: Force Unit Access.
+const FUA: u32 = 1 << 30;
+/// Dword 12 of Write Zeroes: Deallocate.
+const DEAC: u32 = 1 << 25;
+/// Dword 11 of Dataset Management: Attribute Deallocate.
+const AD: u32 = 1 << 2;
+
+const RANGE_LEN: u32 = 16;
+const MAX_RANGES: u32 = 256;
+
+/// Judges a command that came on an I/O queue with `data_len` bytes of data, where its host sees
+/// `view`.
+pub(crate) fn plan<'a>(
+    association: &Association,
+    view: &'a View,
+    sqe: &Sqe,
+    data_len: u32,
+) -> Result<Plan<'a>, Status> {
+    if sqe.is_fabrics() {
+        return fabrics(sqe);
+    }
+    if sqe.opcode == opcode::nvm::FLUSH && sqe.nsid.get() == NSID_ALL {
+        check_length(data_len, 0)?;
+        let reachable = view.namespaces().iter().filter(|ns| ns.ana.status().is_none());
+        return Ok(Plan::FlushAll(reachable.map(|ns| Arc::clone(&ns.namespace)).collect()));
+    }
+    if !is_known(sqe.opcode) {
+        return Err(Status::INVALID_OPCODE.with_dnr(true));
+    }
+    let ns = &namespace(association, view, sqe)?.namespace;
+    let kind = match sqe.opcode {
+        opcode::nvm::READ => {
+            let (offset, length) = blocks(ns, sqe)?;
+            Kind::Read { offset, length, durable: sqe.cdw(12) & FUA != 0 }
+        }
+        opcode::nvm::WRITE => {
+            let (offset, length) = blocks(ns, sqe)?;
+            writable(ns)?;
+            Kind::Write { offset, length, durability: durability(association, sqe) }
+        }
+        opcode::nvm::COMPARE => {
+            let (offset, length) = blocks(ns, sqe)?;
+            Kind::Compare { offset, length }
+        }
+        opcode::nvm::VERIFY => {
+            let (offset, length) = blocks(ns, sqe)?;
+            Kind::Verify { offset, length }
+        }
+        opcode::nvm::WRITE_ZEROES => write_zeroes(association, ns, sqe)?,
+        opcode::nvm::DATASET_MANAGEMENT => dataset_management(ns, sqe, data_len)?,
+        _ => Kind::Flush,
+    };
+    let operation = Operation { ns, kind };
+    let length = match operation.transfer() {
+        Transfer::None => 0,
+        Transfer::FromHost(length) | Transfer::ToHost(length) => length,
+    };
+    check_length(data_len, length)?;
+    Ok(Plan::Execute(operation))
+}
+
+fn is_known(opcode: u8) -> bool {
+    use opcode::nvm;
+    matches!(
+        opcode,
+        nvm::FLUSH
+            | nvm::WRITE
+            | nvm::READ
+            | nvm::COMPARE
+            | nvm::WRITE_ZEROES
+            | nvm::DATASET_MANAGEMENT
+            | nvm::VERIFY
+    )
+}
+
+fn check_length(data_len: u32, length: u32) -> Result<(), Status> {
+    if data_len == length { Ok(()) } else { Err(Status::DATA_SGL_LENGTH_INVALID.with_dnr(true)) }
+}
+
+fn fabrics<'a>(sqe: &Sqe) -> Result<Plan<'a>, Status> {
+    if let Some(disconnect) = Disconnect::from_sqe(sqe) {
+        return match disconnect.recfmt.get() {
+            0 => Ok(Plan::Disconnect),
+            _ => Err(Status::CONNECT_INCOMPATIBLE_FORMAT.with_dnr(true)),
+        };
+    }
+    Err(match sqe.fctype() {
+        opcode::fabrics::CONNECT => Status::COMMAND_SEQUENCE_ERROR,
+        opcode::fabrics::PROPERTY_GET | opcode::fabrics::PROPERTY_SET => Status::INVALID_QUEUE_TYPE,
+        _ => Status::INVALID_OPCODE,
+    }
+    .with_dnr(true))
+}
+
+/// The namespace that a command is for, if it can be reached.
+fn namespace<'a>(
+    association: &Association,
+    view: &'a View,
+    sqe: &Sqe,
+) -> Result<&'a Visible, Status> {
+    let nsid = sqe.nsid.get();
+    let Some(ns) = view.get(nsid) else {
+        // An identifier that could be a namespace's but is not is another error than one that
+        // never can.
+        let inactive = (1..=association.subsystem().max_nsid()).contains(&nsid);
+        let status = if inactive { Status::INVALID_FIELD } else { Status::INVALID_NAMESPACE };
+        return Err(status.with_dnr(true));
+    };
+    // Without DNR: the host is to try another path, or this one again.
+    ns.ana.status().map_or(Ok(ns), Err)
+}
+
+/// Byte offset and byte length of a command on SLBA and NLB that moves or reads data.
+fn blocks(ns: &Namespace, sqe: &Sqe) -> Result<(u64, u32), Status> {
+    let (offset, length) = range(ns, sqe.slba(), sqe.block_count())?;
+    let length = u32::try_from(length)
+        .ok()
+        .filter(|length| *length <= MAX_TRANSFER)
+        .ok_or(Status::INVALID_FIELD.with_dnr(true))?;
+    Ok((offset, length))
+}
+
+fn range(ns: &Namespace, slba: u64, blocks: u32) -> Result<(u64, u64), Status> {
+    let geometry = ns.backend().geometry();
+    geometry.byte_range(slba, u64::from(blocks)).map_err(|e| storage_status(&e, false))
+}
+
+fn writable(ns: &Namespace) -> Result<(), Status> {
+    if ns.is_read_only() {
+        return Err(Status::NAMESPACE_WRITE_PROTECTED.with_dnr(true));
+    }
+    Ok(())
+}
+
+fn durability(association: &Association, sqe: &Sqe) -> Durability {
+    if sqe.cdw(12) & FUA != 0 || !association.write_cache() {
+        Durability::ForceUnitAccess
+    } else {
+        Durability::Cached
+    }
+}
+
+fn write_zeroes(association: &Association, ns: &Namespace, sqe: &Sqe) -> Result<Kind, Status> {
+    writable(ns)?;
+    let (offset, length) = range(ns, sqe.slba(), sqe.block_count())?;
+    let deallocate = sqe.cdw(12) & DEAC != 0;
+    let how = Zero { deallocate, durability: durability(association, sqe) };
+    Ok(Kind::WriteZeroes { offset, length, how })
+}
+
+fn dataset_management(ns: &Namespace, sqe: &Sqe, data_len: u32) -> Result<Kind, Status> {
+    let ranges = (sqe.cdw(10) & 0xff) + 1;
+    let deallocate = sqe.cdw(11) & AD != 0;
+    if deallocate {
+        writable(ns)?;
+    }
+    // Linux sends room for all 256 ranges, however few it means.
+    if !(ranges * RANGE_LEN..=MAX_RANGES * RANGE_LEN).contains(&data_len) {
+        return Err(Status::DATA_SGL_LENGTH_INVALID.with_dnr(true));
+    }
+    Ok(if deallocate {
+        Kind::Deallocate { ranges, length: data_len }
+    } else {
+        Kind::Hint { length: data_len }
+    })
+}
+
+#[cfg(test)]
+mod tests;

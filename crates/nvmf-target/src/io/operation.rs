@@ -1,0 +1,281 @@
+//! What an I/O command does to the blocks.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+
+use nvme_spec::Status;
+use nvmf_storage::{Backend, Durability, Zero};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::{RANGE_LEN, Transfer};
+use crate::statistics::Counters;
+use crate::subsystem::Namespace;
+
+/// Verify and Compare read this much at a time.
+const CHUNK: usize = 64 << 10;
+
+/// An I/O command whose fields are right, on a namespace that is borrowed or shared.
+#[derive(Debug)]
+pub(crate) struct Operation<N> {
+    pub(super) ns: N,
+    pub(super) kind: Kind,
+}
+
+/// What a command does; offsets and lengths are in bytes, and inside the namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Read {
+        offset: u64,
+        length: u32,
+        durable: bool,
+    },
+    Write {
+        offset: u64,
+        length: u32,
+        durability: Durability,
+    },
+    Compare {
+        offset: u64,
+        length: u32,
+    },
+    Verify {
+        offset: u64,
+        length: u32,
+    },
+    WriteZeroes {
+        offset: u64,
+        length: u64,
+        how: Zero,
+    },
+    Deallocate {
+        ranges: u32,
+        length: u32,
+    },
+    /// Dataset Management that only tells how the blocks will be used.
+    Hint {
+        length: u32,
+    },
+    Flush,
+}
+
+/// A range of Dataset Management.
+#[derive(FromBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct Range {
+    _attributes: U32,
+    blocks: U32,
+    slba: U64,
+}
+
+const _: () = assert!(size_of::<Range>() == RANGE_LEN as usize);
+
+impl Operation<&Arc<Namespace>> {
+    /// The same, to be kept: it is done on this namespace even if the host sees it no more.
+    pub(crate) fn keep(&self) -> Operation<Arc<Namespace>> {
+        Operation { ns: Arc::clone(self.ns), kind: self.kind }
+    }
+}
+
+impl Operation<Arc<Namespace>> {
+    /// What it is done on, to be remembered.
+    pub(crate) fn shared(&self) -> &Arc<Namespace> {
+        &self.ns
+    }
+}
+
+impl<N: AsRef<Namespace>> Operation<N> {
+    /// What it does, for those who do it in another way than [`execute`](Self::execute).
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What it is done on.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        self.ns.as_ref()
+    }
+
+    /// Which data the command has.
+    pub(crate) fn transfer(&self) -> Transfer {
+        match self.kind {
+            Kind::Read { length, .. } => Transfer::ToHost(length),
+            Kind::Write { length, .. }
+            | Kind::Compare { length, .. }
+            | Kind::Deallocate { length, .. }
+            | Kind::Hint { length } => Transfer::FromHost(length),
+            Kind::Verify { .. } | Kind::WriteZeroes { .. } | Kind::Flush => Transfer::None,
+        }
+    }
+
+    /// Does it. `data` is as long as [`transfer`](Self::transfer) says: the host's data, or room
+    /// for what is to be sent.
+    pub(crate) fn execute(&self, data: &mut [u8], counters: &Counters) -> Result<(), Status> {
+        match self.run(data, counters) {
+            Ok(outcome) => outcome,
+            Err((error, writing)) => {
+                let status = storage_status(&error, writing);
+                self.note_failure(&error, status, counters);
+                Err(status)
+            }
+        }
+    }
+
+    /// Counts a failure of the storage, and says so.
+    pub(crate) fn note_failure(
+        &self,
+        error: &nvmf_storage::Error,
+        status: Status,
+        counters: &Counters,
+    ) {
+        if status.sct() == nvme_spec::status::SCT_MEDIA {
+            counters.media_error();
+            tracing::error!(%error, operation = ?self.kind.name(), "the storage failed");
+        }
+    }
+
+    /// Errors of the storage are on the outside, with whether it was being written; those of the
+    /// command inside.
+    fn run(
+        &self,
+        data: &mut [u8],
+        counters: &Counters,
+    ) -> Result<Result<(), Status>, (nvmf_storage::Error, bool)> {
+        let reading = |error| (error, false);
+        let writing = |error| (error, true);
+        let ns = self.ns.as_ref();
+        let backend = ns.backend();
+        match self.kind {
+            Kind::Read { offset, durable, .. } => {
+                if durable && backend.volatile_write_cache() {
+                    // Forced access: the data has to come from where it is safe.
+                    backend.flush().map_err(writing)?;
+                }
+                backend.read(offset, &mut [IoSliceMut::new(data)]).map_err(reading)?;
+                counters.read(bytes(data.len()));
+            }
+            Kind::Write { offset, durability, .. } => {
+                backend.write(offset, &[IoSlice::new(data)], durability).map_err(writing)?;
+                counters.written(bytes(data.len()));
+            }
+            Kind::Compare { offset, .. } => {
+                let same = compare(&**backend, offset, data).map_err(reading)?;
+                counters.read(bytes(data.len()));
+                if !same {
+                    return Ok(Err(Status::COMPARE_FAILURE.with_dnr(true)));
+                }
+            }
+            Kind::Verify { offset, length } => {
+                verify(&**backend, offset, length).map_err(reading)?;
+                counters.read(u64::from(length));
+            }
+            Kind::WriteZeroes { offset, length, how } => {
+                backend.write_zeroes(offset, length, how).map_err(writing)?;
+            }
+            Kind::Deallocate { ranges, .. } => {
+                return deallocate(ns, data, ranges as usize).map_err(writing);
+            }
+            Kind::Hint { .. } => {}
+            Kind::Flush => backend.flush().map_err(writing)?,
+        }
+        Ok(Ok(()))
+    }
+}
+
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "Read",
+            Self::Write { .. } => "Write",
+            Self::Compare { .. } => "Compare",
+            Self::Verify { .. } => "Verify",
+            Self::WriteZeroes { .. } => "Write Zeroes",
+            Self::Deallocate { .. } | Self::Hint { .. } => "Dataset Management",
+            Self::Flush => "Flush",
+        }
+    }
+}
+
+/// Makes durable what was written to these namespaces, all of them even if one fails.
+pub(crate) fn flush_all(namespaces: &[Arc<Namespace>]) -> Result<(), Status> {
+    let mut result = Ok(());
+    for ns in namespaces {
+        if let Err(error) = ns.backend().flush() {
+            tracing::error!(nsid = ns.nsid(), %error, "flush failed");
+            result = result.and(Err(storage_status(&error, true)));
+        }
+    }
+    result
+}
+
+fn bytes(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// Whether the blocks from byte `offset` on are `expected`.
+fn compare(
+    backend: &dyn Backend,
+    mut offset: u64,
+    expected: &[u8],
+) -> Result<bool, nvmf_storage::Error> {
+    let mut chunk = vec![0; expected.len().min(CHUNK)];
+    for part in expected.chunks(CHUNK) {
+        let found = &mut chunk[..part.len()];
+        backend.read(offset, &mut [IoSliceMut::new(found)])?;
+        if found != part {
+            return Ok(false);
+        }
+        offset += bytes(part.len());
+    }
+    Ok(true)
+}
+
+/// Reads the blocks to see that it is possible.
+fn verify(backend: &dyn Backend, offset: u64, length: u32) -> Result<(), nvmf_storage::Error> {
+    let mut chunk = vec![0; CHUNK];
+    let end = offset + u64::from(length);
+    let mut at = offset;
+    while at < end {
+        let length = usize::try_from(end - at).map_or(CHUNK, |left| left.min(CHUNK));
+        backend.read(at, &mut [IoSliceMut::new(&mut chunk[..length])])?;
+        at += bytes(length);
+    }
+    Ok(())
+}
+
+/// Gives back the first `count` ranges, once all of them were found to be inside the namespace.
+fn deallocate(
+    ns: &Namespace,
+    data: &[u8],
+    count: usize,
+) -> Result<Result<(), Status>, nvmf_storage::Error> {
+    let Ok((ranges, _)) = <[Range]>::ref_from_prefix_with_elems(data, count) else {
+        return Ok(Err(Status::DATA_SGL_LENGTH_INVALID.with_dnr(true)));
+    };
+    let geometry = ns.backend().geometry();
+    let place = |r: &Range| geometry.byte_range(r.slba.get(), u64::from(r.blocks.get()));
+    for r in ranges {
+        place(r)?;
+    }
+    for r in ranges {
+        let (offset, length) = place(r)?;
+        if length != 0 {
+            ns.backend().deallocate(offset, length)?;
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The status that tells a host of an error of the storage.
+pub(crate) fn storage_status(error: &nvmf_storage::Error, writing: bool) -> Status {
+    use nvmf_storage::Error;
+    match error {
+        Error::OutOfRange { .. } => Status::LBA_OUT_OF_RANGE.with_dnr(true),
+        Error::ReadOnly => Status::NAMESPACE_WRITE_PROTECTED.with_dnr(true),
+        Error::NoSpace => Status::CAPACITY_EXCEEDED.with_dnr(true),
+        Error::WritesLost => Status::WRITE_FAULT.with_dnr(true),
+        Error::Io(_) if writing => Status::WRITE_FAULT,
+        Error::Io(_) => Status::UNRECOVERED_READ_ERROR,
+        // Unaligned is this target's own mistake, and so is a kind it does not know.
+        _ => Status::INTERNAL_ERROR,
+    }
+}

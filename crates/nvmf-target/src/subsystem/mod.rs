@@ -1,0 +1,482 @@
+//! An NVM subsystem: a name, and namespaces under it.
+
+mod builder;
+mod namespace;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use nvme_spec::fabrics::ConnectData;
+use nvme_spec::{Nqn, Status};
+use nvmf::controller::SerialNumber;
+use nvmf_proto::connect::{ConnectRequest, Refusal};
+
+use crate::association::Association;
+use crate::io::flush_all;
+use crate::port::Port;
+use crate::statistics::{Snapshot, Statistics};
+
+pub use builder::{SubsystemBuilder, SubsystemError};
+pub use namespace::{Namespace, NamespaceBuilder};
+pub(crate) use view::{CachedView, SharedView, View, Visible};
+
+/// Who may connect to a subsystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hosts {
+    /// Everybody who knows its name.
+    Any,
+    /// These hosts, by their NQNs.
+    Only(BTreeSet<Nqn>),
+}
+
+impl Hosts {
+    /// Whether this host may.
+    pub fn allow(&self, host: &Nqn) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(hosts) => hosts.contains(host),
+        }
+    }
+}
+
+/// An NVM subsystem: what hosts connect to by its NQN.
+///
+/// Its controllers come into being with each host that connects (the dynamic controller model).
+///
+/// ```
+/// use nvme_spec::Nqn;
+/// use nvmf_target::Subsystem;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let subsystem = Subsystem::builder(Nqn::parse_strict("nqn.2026-01.org.example:disks")?)
+///     .open(&"mem:1M".parse()?)?
+///     .open(&"null:1G,bs=512".parse()?)?
+///     .build()?;
+/// assert_eq!(subsystem.namespaces().len(), 2);
+/// assert_eq!(subsystem.namespace(2).map(|ns| ns.backend().geometry().block_size()), Some(512));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Subsystem {
+    nqn: Nqn,
+    serial: SerialNumber,
+    model: String,
+    firmware: String,
+    max_io_queues: u16,
+    max_nsid: u32,
+    /// The least and the greatest controller identifier.
+    cntlids: (u16, u16),
+    started: Instant,
+    statistics: Statistics,
+    state: Mutex<State>,
+    controllers: Mutex<Controllers>,
+}
+
+/// What can change while hosts are connected.
+#[derive(Debug)]
+struct State {
+    namespaces: BTreeMap<u32, Arc<Namespace>>,
+    hosts: Hosts,
+}
+
+/// The controllers there are, by CNTLID.
+#[derive(Debug, Default)]
+struct Controllers {
+    by_id: BTreeMap<u16, Weak<Association>>,
+    last: u16,
+}
+
+impl Subsystem {
+    /// A subsystem of this name, without namespaces yet.
+    pub fn builder(nqn: Nqn) -> SubsystemBuilder {
+        SubsystemBuilder::new(nqn)
+    }
+
+    /// The discovery subsystem, which may have a unique name: its controllers have no namespaces
+    /// and no I/O queues.
+    pub(crate) fn discovery(nqn: Nqn) -> Arc<Self> {
+        SubsystemBuilder::new(nqn).without_io().finish(BTreeMap::new())
+    }
+
+    /// The name.
+    pub fn nqn(&self) -> &Nqn {
+        &self.nqn
+    }
+
+    /// The serial number.
+    pub fn serial(&self) -> &SerialNumber {
+        &self.serial
+    }
+
+    /// The model number.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The firmware revision.
+    pub fn firmware(&self) -> &str {
+        &self.firmware
+    }
+
+    /// The namespaces that there are now, in ascending order of their identifiers.
+    pub fn namespaces(&self) -> Vec<Arc<Namespace>> {
+        self.state().namespaces.values().cloned().collect()
+    }
+
+    /// The namespace of this identifier.
+    pub fn namespace(&self, nsid: u32) -> Option<Arc<Namespace>> {
+        self.state().namespaces.get(&nsid).cloned()
+    }
+
+    /// NN: the greatest namespace identifier that is valid.
+    pub fn max_nsid(&self) -> u32 {
+        self.max_nsid
+    }
+
+    /// The most I/O queues that a controller grants.
+    pub fn max_io_queues(&self) -> u16 {
+        self.max_io_queues
+    }
+
+    /// Who may connect.
+    pub fn hosts(&self) -> Hosts {
+        self.state().hosts.clone()
+    }
+
+    /// What the hosts did with the subsystem since it was made.
+    pub fn statistics(&self) -> Snapshot {
+        self.statistics.snapshot()
+    }
+
+    /// Makes durable what was written to any namespace. Flushes all of them even if one fails.
+    ///
+    /// # Errors
+    ///
+    /// The status of the first that failed, as a Flush command would be answered.
+    pub fn flush(&self) -> Result<(), Status> {
+        flush_all(&self.namespaces())
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(crate) fn books(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    pub(crate) fn is_discovery(&self) -> bool {
+        self.max_io_queues == 0
+    }
+
+    /// What a host sees of it through a port.
+    pub(crate) fn view(&self, host: &Nqn, port: &Port) -> View {
+        View::new(self.state().namespaces.values(), host, port)
+    }
+
+    /// Adds a namespace and tells the hosts.
+    ///
+    /// # Errors
+    ///
+    /// [`SubsystemError`] if its identifiers clash with those of another.
+    pub(crate) fn attach(&self, ns: Arc<Namespace>) -> Result<(), SubsystemError> {
+        {
+            let mut state = self.state();
+            builder::check(&ns, &state.namespaces, self.max_nsid)?;
+            state.namespaces.insert(ns.nsid(), ns);
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    /// Takes a namespace away and tells the hosts. Commands that are under way may still use it.
+    pub(crate) fn detach(&self, nsid: u32) -> Option<Arc<Namespace>> {
+        let ns = self.state().namespaces.remove(&nsid)?;
+        ns.detach();
+        self.refresh();
+        Some(ns)
+    }
+
+    /// Says who may connect from now on. Those that may no more lose their controllers.
+    pub(crate) fn set_hosts(&self, hosts: Hosts) {
+        self.state().hosts = hosts.clone();
+        for association in self.associations() {
+            if !hosts.allow(association.host()) {
+                association.disconnect();
+            }
+        }
+    }
+
+    /// Something about the namespaces or the ports is not what it was: each controller gets a new
+    /// view, and its host is told what is different.
+    pub(crate) fn refresh(&self) {
+        self.associations().iter().for_each(|association| association.refresh());
+    }
+
+    /// The controllers there are now.
+    pub(crate) fn associations(&self) -> Vec<Arc<Association>> {
+        self.controllers().by_id.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Their identifiers.
+    pub(crate) fn controller_ids(&self) -> Vec<u16> {
+        self.controllers().by_id.keys().copied().collect()
+    }
+
+    /// Makes a controller for a host that connects its admin queue through this port.
+    pub(crate) fn connect_admin(
+        self: &Arc<Self>,
+        request: &ConnectRequest,
+        port: &Arc<Port>,
+    ) -> Result<Arc<Association>, Refusal> {
+        let mut controllers = self.controllers();
+        // Asked under the lock, so that a host that is shut out meanwhile is found by who does it.
+        self.admit(request)?;
+        // Identifiers go round before one comes again, so that a host that lags behind does not
+        // meet another's controller.
+        let (least, greatest) = self.cntlids;
+        let last = controllers.last.max(least.saturating_sub(1));
+        let cntlid = (last.saturating_add(1)..=greatest)
+            .chain(least..=last.min(greatest))
+            .find(|id| !controllers.by_id.contains_key(id))
+            .ok_or(Refusal::Busy)?;
+        let association =
+            Arc::new(Association::new(cntlid, request, Arc::clone(self), Arc::clone(port)));
+        controllers.by_id.insert(cntlid, Arc::downgrade(&association));
+        controllers.last = cntlid;
+        Ok(association)
+    }
+
+    /// Finds the controller to which a host connects an I/O queue, if it is that host's own.
+    pub(crate) fn find_controller(
+        &self,
+        cntlid: u16,
+        request: &ConnectRequest,
+    ) -> Result<Arc<Association>, Refusal> {
+        self.admit(request)?;
+        let association =
+            self.controllers().by_id.get(&cntlid).and_then(Weak::upgrade).ok_or_else(|| {
+                let reason = format!("there is no controller {cntlid}");
+                Refusal::data(ConnectData::OFFSET_CNTLID, reason)
+            })?;
+        if association.host_id() != request.host_id {
+            let reason = "not the host identifier of the admin queue";
+            return Err(Refusal::data(ConnectData::OFFSET_HOSTID, reason));
+        }
+        if *association.host() != request.host {
+            let reason = "not the host NQN of the admin queue";
+            return Err(Refusal::data(ConnectData::OFFSET_HOSTNQN, reason));
+        }
+        Ok(association)
+    }
+
+    /// Whether the host may connect.
+    fn admit(&self, request: &ConnectRequest) -> Result<(), Refusal> {
+        if self.state().hosts.allow(&request.host) { Ok(()) } else { Err(Refusal::Host) }
+    }
+
+    /// An association is gone with all its queues: its identifier may be given out again.
+    pub(crate) fn forget_controller(&self, cntlid: u16) {
+        self.controllers().by_id.remove(&cntlid);
+    }
+
+    fn controllers(&self) -> MutexGuard<'_, Controllers> {
+        self.controllers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nvme_spec::identify::NSID_ALL;
+    use nvmf_storage::NamespaceSpec;
+
+    use super::*;
+    use crate::limits;
+    use crate::testing::{NQN, connect, nqn, request};
+
+    fn spec(text: &str) -> NamespaceSpec {
+        text.parse().unwrap()
+    }
+
+    fn build(specs: &[&str]) -> Arc<Subsystem> {
+        let mut builder = Subsystem::builder(nqn(NQN));
+        for text in specs {
+            builder = builder.open(&spec(text)).unwrap();
+        }
+        builder.build().unwrap()
+    }
+
+    #[test]
+    fn namespaces_are_numbered_in_their_order() {
+        let subsystem = build(&["mem:1M", "null:1M"]);
+        assert_eq!(subsystem.max_nsid(), limits::NAMESPACES);
+        assert_eq!(subsystem.namespace(1).unwrap().backend().location(), "mem:1");
+        assert_eq!(subsystem.namespace(2).unwrap().backend().location(), "null:2");
+        assert!(subsystem.namespace(0).is_none() && subsystem.namespace(3).is_none());
+    }
+
+    #[test]
+    fn identifiers_are_the_same_after_a_restart() {
+        let (before, after) = (build(&["mem:1M", "null:1M"]), build(&["mem:1M", "null:1M"]));
+        for (a, b) in before.namespaces().iter().zip(&after.namespaces()) {
+            assert_eq!((a.uuid(), a.nguid()), (b.uuid(), b.nguid()));
+            assert_ne!(a.uuid(), a.nguid());
+        }
+        assert_ne!(before.namespaces()[0].uuid(), before.namespaces()[1].uuid());
+        assert_eq!(before.serial(), after.serial());
+    }
+
+    #[test]
+    fn a_configured_uuid_is_kept() {
+        let subsystem = build(&["mem:1M,uuid=00112233-4455-6677-8899-aabbccddeeff"]);
+        assert_eq!(subsystem.namespaces()[0].uuid()[..3], [0x00, 0x11, 0x22]);
+        let backend = Arc::new(nvmf_storage::Null::new(
+            nvmf_storage::Geometry::new(nvmf_storage::BlockSize::B512, 8).unwrap(),
+        ));
+        let subsystem =
+            Subsystem::builder(nqn(NQN)).namespace_with_uuid(5, backend, [7; 16]).build().unwrap();
+        let ns = subsystem.namespace(5).unwrap();
+        assert_eq!(ns.uuid(), [7; 16]);
+        assert_ne!(ns.nguid(), [7; 16]);
+    }
+
+    #[test]
+    fn clashes_are_refused() {
+        let backend = || Arc::from(spec("mem:1M").open().unwrap());
+        let builder = || Subsystem::builder(nqn(NQN));
+        let error = |builder: SubsystemBuilder| builder.build().unwrap_err();
+        assert_eq!(error(Subsystem::builder(Nqn::DISCOVERY)), SubsystemError::DiscoveryName);
+        for nsid in [0, NSID_ALL] {
+            assert_eq!(error(builder().namespace(nsid, backend())), SubsystemError::Nsid { nsid });
+        }
+        let other = Arc::from(spec("null:1M").open().unwrap());
+        assert_eq!(
+            error(builder().namespace(7, backend()).namespace(7, other)),
+            SubsystemError::NsidTwice { nsid: 7 }
+        );
+        assert_eq!(
+            error(builder().namespace(1, backend()).namespace(2, backend())),
+            SubsystemError::SameIdentity { first: 1, second: 2, location: "mem:1".into() }
+        );
+    }
+
+    #[test]
+    fn controllers_get_identifiers_that_no_live_one_has() {
+        let subsystem = build(&["mem:1M"]);
+        let one = connect(&subsystem, 1);
+        let two = connect(&subsystem, 2);
+        assert_eq!((one.cntlid(), two.cntlid()), (1, 2));
+        drop(one);
+        assert_eq!(subsystem.controller_ids(), [2]);
+        assert_eq!(connect(&subsystem, 1).cntlid(), 3, "not 1 again");
+        subsystem.controllers().last = ConnectData::CNTLID_MAX;
+        assert_eq!(connect(&subsystem, 1).cntlid(), 1, "around");
+        subsystem.controllers().last = 1;
+        assert_eq!(connect(&subsystem, 1).cntlid(), 3, "2 lives");
+    }
+
+    #[test]
+    fn without_a_free_identifier_the_subsystem_is_busy() {
+        let subsystem = build(&["mem:1M"]);
+        let all = (1..=ConnectData::CNTLID_MAX).map(|id| (id, Weak::new()));
+        subsystem.controllers().by_id.extend(all);
+        let port = Arc::new(Port::none());
+        assert_eq!(subsystem.connect_admin(&request(1), &port).unwrap_err(), Refusal::Busy);
+    }
+
+    #[test]
+    fn an_io_queue_finds_the_controller_of_its_own_host_only() {
+        let subsystem = build(&["mem:1M"]);
+        let association = connect(&subsystem, 1);
+        assert!(subsystem.find_controller(1, &request(1)).is_ok());
+        let offset = |cntlid, request: &ConnectRequest| match subsystem
+            .find_controller(cntlid, request)
+            .unwrap_err()
+        {
+            Refusal::Invalid { parameter, .. } => {
+                assert!(parameter.in_data);
+                parameter.offset
+            }
+            other => panic!("{other}"),
+        };
+        assert_eq!(offset(2, &request(1)), 16);
+        assert_eq!(offset(1, &request(2)), 0);
+        let mut other_name = request(1);
+        other_name.host = nqn(&format!("{}x", association.host()));
+        assert_eq!(offset(1, &other_name), 512);
+    }
+
+    #[test]
+    fn a_host_that_is_not_named_is_refused() {
+        let only = |host: u8| Hosts::Only([request(host).host].into());
+        let subsystem = Subsystem::builder(nqn(NQN)).hosts(only(1)).build().unwrap();
+        let port = Arc::new(Port::none());
+        let association = connect(&subsystem, 1);
+        let refusal = subsystem.connect_admin(&request(2), &port).unwrap_err();
+        assert_eq!(refusal, Refusal::Host);
+        subsystem.set_hosts(only(2));
+        assert!(subsystem.connect_admin(&request(2), &port).is_ok());
+        let io_queue = subsystem.find_controller(association.cntlid(), &request(1));
+        assert_eq!(io_queue.unwrap_err(), Refusal::Host);
+    }
+
+    #[test]
+    fn a_host_that_is_shut_out_loses_its_controllers_and_no_other_does() {
+        let subsystem = build(&["mem:1M"]);
+        let (one, two) = (connect(&subsystem, 1), connect(&subsystem, 2));
+        let (stop, stopped) = std::sync::mpsc::channel();
+        for (n, association) in [(1, &one), (2, &two)] {
+            let stop = stop.clone();
+            association.admin_is(String::new(), move || stop.send(n).unwrap());
+        }
+        subsystem.set_hosts(Hosts::Only([request(2).host].into()));
+        assert_eq!(stopped.try_iter().collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn namespaces_come_and_go_and_each_host_is_told() {
+        use nvme_spec::event::Event;
+        let subsystem = build(&["mem:1M"]);
+        let association = connect(&subsystem, 1);
+        association.events().configure(u32::MAX);
+        let ns = |nsid| Namespace::open(nsid, &spec("null:1M")).unwrap().build(subsystem.nqn());
+        subsystem.attach(ns(7).unwrap()).unwrap();
+        assert!(association.view().get(7).is_some());
+        assert_eq!(association.events().next(), Some(Event::NAMESPACE_ATTRIBUTE_CHANGED));
+        assert_eq!(association.events().next(), Some(Event::ANA_CHANGE));
+        assert_eq!(
+            association.events().changed_namespaces(true).changed().unwrap().next(),
+            Some(7)
+        );
+        assert_eq!(
+            subsystem.attach(ns(7).unwrap()).unwrap_err(),
+            SubsystemError::NsidTwice { nsid: 7 }
+        );
+        let far = limits::NAMESPACES + 1;
+        assert!(matches!(
+            subsystem.attach(ns(far).unwrap()),
+            Err(SubsystemError::NsidTooGreat { nsid, .. }) if nsid == far
+        ));
+        let gone = subsystem.detach(7).unwrap();
+        assert!(gone.is_detached() && association.view().get(7).is_none());
+        assert!(subsystem.detach(7).is_none());
+    }
+
+    #[test]
+    fn controller_identifiers_stay_in_their_range() {
+        let subsystem = Subsystem::builder(nqn(NQN)).controller_ids(5, 6).build().unwrap();
+        let (one, two) = (connect(&subsystem, 1), connect(&subsystem, 1));
+        assert_eq!((one.cntlid(), two.cntlid()), (5, 6));
+        let port = Arc::new(Port::none());
+        assert_eq!(subsystem.connect_admin(&request(1), &port).unwrap_err(), Refusal::Busy);
+        drop(one);
+        assert_eq!(connect(&subsystem, 1).cntlid(), 5);
+    }
+}
