@@ -10,7 +10,7 @@ use crate::opcode;
 use crate::sqe::Sqe;
 use crate::wire::wire;
 
-/// A type of reservation (Base 2.1, figures 572 and 645).
+/// A type of reservation (Base 2.1, section 8.1.22 and figure 645).
 ///
 /// | type | holder | other registrants | other hosts |
 /// |---|---|---|---|

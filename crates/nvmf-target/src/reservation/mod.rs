@@ -27,8 +27,8 @@ pub(crate) use log::ReservationLog;
 pub(crate) use saved::{RestoreError, Saved};
 use state::State;
 
-/// What an I/O command does to a namespace, as far as reservations matter (Base 2.1, figure 646;
-/// NVM Command Set 1.1, section 5.8).
+/// What an I/O command does to a namespace, as far as reservations matter (Base 2.1, figure 646,
+/// and its like in the NVM Command Set 1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
     /// The read command group.

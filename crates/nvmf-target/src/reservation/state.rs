@@ -237,7 +237,7 @@ impl State {
         anyone || registered || self.holds(host)
     }
 
-    /// The Reservation Status Extended data structure (figure 583).
+    /// The Reservation Status Extended data structure (section 7.8).
     pub(super) fn report(&self, controllers: &[(HostId, u16)]) -> Vec<u8> {
         let mut by_host: BTreeMap<HostId, Vec<u16>> =
             self.registrants.keys().map(|host| (*host, Vec::new())).collect();
