@@ -6,6 +6,7 @@
 
 use zerocopy::little_endian::U16;
 
+use crate::reservation::Notification;
 use crate::wire::wire;
 
 /// Feature Identifiers.
@@ -388,6 +389,39 @@ dword! {
     }
 }
 
+dword! {
+    /// Reservation Notification Mask (FID 82h), of each namespace: what makes no Reservation
+    /// Notification log page.
+    ReservationNotificationMask {
+        /// REGPRE: 1 if registration preempted is masked.
+        1, 1 => registration_preempted, with_registration_preempted: u8;
+        /// RESREL: 1 if reservation released is masked.
+        2, 1 => reservation_released, with_reservation_released: u8;
+        /// RESPRE: 1 if reservation preempted is masked.
+        3, 1 => reservation_preempted, with_reservation_preempted: u8;
+    }
+}
+
+impl ReservationNotificationMask {
+    /// Whether notifications of this kind are not wanted.
+    pub const fn masks(self, notification: Notification) -> bool {
+        let bit = match notification {
+            Notification::RegistrationPreempted => self.registration_preempted(),
+            Notification::ReservationReleased => self.reservation_released(),
+            Notification::ReservationPreempted => self.reservation_preempted(),
+        };
+        bit != 0
+    }
+}
+
+dword! {
+    /// Reservation Persistence (FID 83h), of each namespace.
+    ReservationPersistence {
+        /// PTPL: 1 if registrations and reservations outlast a loss of power.
+        0, 1 => ptpl, with_ptpl: u8;
+    }
+}
+
 wire! {
     /// Timestamp (FID 0Eh): the data of Get and Set Features.
     pub struct Timestamp: 8 bytes {
@@ -494,6 +528,22 @@ mod tests {
         assert_eq!(VolatileWriteCache(0xffff_fffe).enabled(), 0);
         // What does not fit its field does not spill into the next.
         assert_eq!(PowerManagement(0).with_power_state(0xff).0, 0x1f);
+    }
+
+    #[test]
+    fn each_reservation_notification_has_a_bit_that_masks_it() {
+        let mask = ReservationNotificationMask(0b0100);
+        assert!(mask.masks(Notification::ReservationReleased));
+        assert!(!mask.masks(Notification::RegistrationPreempted));
+        assert!(!mask.masks(Notification::ReservationPreempted));
+        let mask = mask.with_reservation_released(0).with_registration_preempted(1);
+        assert_eq!(mask.0, 0b0010);
+        assert!(mask.masks(Notification::RegistrationPreempted));
+        assert!(ReservationNotificationMask(0b1000).masks(Notification::ReservationPreempted));
+        // Bit 0 means nothing.
+        assert_eq!(ReservationNotificationMask(0b0001).with_reservation_preempted(1).0, 0b1001);
+        assert_eq!(ReservationPersistence(0).with_ptpl(1).0, 1);
+        assert_eq!(ReservationPersistence(0xffff_fffe).ptpl(), 0);
     }
 
     #[test]

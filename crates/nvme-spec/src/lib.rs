@@ -34,6 +34,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod copy;
 pub mod cqe;
 pub mod event;
 pub mod fabrics;
@@ -46,6 +47,7 @@ pub mod opcode;
 pub mod pdu;
 pub mod print;
 pub mod property;
+pub mod reservation;
 pub mod sgl;
 pub mod sqe;
 pub mod status;

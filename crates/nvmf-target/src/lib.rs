@@ -80,6 +80,8 @@ mod io;
 mod layout;
 pub mod limits;
 mod port;
+#[cfg_attr(not(test), expect(dead_code, reason = "the I/O path does not ask it yet"))]
+mod reservation;
 mod serve;
 mod statistics;
 mod subsystem;

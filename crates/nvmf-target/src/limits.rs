@@ -46,6 +46,12 @@ pub const ASYNC_EVENTS: u16 = 4;
 /// Entries of the Error Information log.
 pub const ERROR_LOG_ENTRIES: usize = 64;
 
+/// Hosts that can be registered with one namespace for reservations.
+pub const REGISTRANTS: usize = 256;
+
+/// Reservation Notification log pages that wait to be read; what comes when these are full is lost.
+pub const RESERVATION_NOTIFICATIONS: usize = 255;
+
 /// KAS: the granularity of the Keep Alive Timer.
 pub const KEEP_ALIVE_GRANULARITY: Duration = Duration::from_secs(1);
 

@@ -29,7 +29,7 @@ wire! {
         29 => dps: u8,
         /// Namespace Multi-path I/O and Namespace Sharing Capabilities (`NMIC_*`).
         30 => nmic: u8,
-        /// Reservation Capabilities.
+        /// Reservation Capabilities (`RESCAP_*`).
         31 => rescap: u8,
         /// Format Progress Indicator.
         32 => fpi: u8,
@@ -139,6 +139,12 @@ impl IdentifyNamespace {
     pub const NSFEAT_OPTIMAL: u8 = 1 << 4;
     /// The namespace may be attached to several controllers at once.
     pub const NMIC_SHARED: u8 = 1 << 0;
+    /// Reservations can outlast a loss of power.
+    pub const RESCAP_PERSISTENCE: u8 = 1 << 0;
+    /// All six types of reservations are supported; type `n` has bit `n`.
+    pub const RESCAP_ALL_TYPES: u8 = 0x7e;
+    /// Ignore Existing Key means what NVMe 1.3 and later say.
+    pub const RESCAP_IGNORE_KEY_1_3: u8 = 1 << 7;
     /// Deallocated blocks read as zeroes (bits 2:0 = 001b).
     pub const DLFEAT_READS_ZEROES: u8 = 1;
     /// The Deallocate bit of Write Zeroes is supported.

@@ -5,17 +5,23 @@ use core::fmt;
 
 use super::identify::Size;
 use super::{FieldSink, Fields, With, give};
+use crate::copy::CopyRequest;
 use crate::fabrics::{
     AuthenticationReceive, AuthenticationSend, Connect, ConnectData, Disconnect, PropertyGet,
     PropertySet,
 };
 use crate::feature::{
-    self, AsyncEventConfig, GetFeatures, NumberOfQueues, Select, SetFeatures, fid,
+    self, AsyncEventConfig, GetFeatures, NumberOfQueues, ReservationNotificationMask,
+    ReservationPersistence, Select, SetFeatures, fid,
 };
 use crate::identify::{Ascii, IdentifyRequest};
 use crate::log::GetLogPage;
 use crate::opcode::{self, admin, nvm};
 use crate::print::property::PropertyValue;
+use crate::reservation::{
+    AcquireAction, PersistenceChange, RegisterAction, ReportRequest, ReservationAcquire,
+    ReservationRegister, ReservationRelease,
+};
 use crate::{Cqe, HostId, SglDescriptor, Sqe};
 
 /// A command on an admin queue.
@@ -91,6 +97,8 @@ fn set_features(sqe: &Sqe, out: &mut dyn FieldSink) {
         },
         fid::ASYNC_EVENT_CONFIG => AsyncEventConfig(value).fields(out),
         fid::KEEP_ALIVE_TIMER => out.number_as("kato", value, "ms"),
+        fid::RESERVATION_MASK => ReservationNotificationMask(value).fields(out),
+        fid::RESERVATION_PERSISTENCE => ReservationPersistence(value).fields(out),
         _ => out.hex("cdw11", value),
     }
 }
@@ -120,13 +128,81 @@ impl Fields for IoCommand<'_> {
                 );
             }
             nvm::COPY => {
-                out.number("sdlba", sqe.slba());
-                out.number("nr", (sqe.cdw(12) & 0xff) + 1);
-                out.number("desfmt", sqe.cdw(12) >> 8 & 0xf);
+                let copy = CopyRequest::from_sqe(sqe);
+                give!(out, copy; number: sdlba);
+                out.number("nr", copy.ranges());
+                out.number("desfmt", copy.format);
+                out.flag("fua", copy.fua);
+                out.flag("lr", copy.lr);
+            }
+            nvm::RESERVATION_REGISTER => match ReservationRegister::from_sqe(sqe) {
+                Some(register) => register.fields(out),
+                None => raw_dwords(sqe, out),
+            },
+            nvm::RESERVATION_ACQUIRE => match ReservationAcquire::from_sqe(sqe) {
+                Some(acquire) => acquire.fields(out),
+                None => raw_dwords(sqe, out),
+            },
+            nvm::RESERVATION_RELEASE => match ReservationRelease::from_sqe(sqe) {
+                Some(release) => release.fields(out),
+                None => raw_dwords(sqe, out),
+            },
+            nvm::RESERVATION_REPORT => {
+                let report = ReportRequest::from_sqe(sqe);
+                out.number_as("numd", report.numd, Size(report.len()));
+                out.flag("eds", report.extended);
             }
             _ => raw_dwords(sqe, out),
         }
         out.object("sgl", &sqe.sgl);
+    }
+}
+
+impl Fields for ReservationRegister {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        out.text(
+            "rrega",
+            match self.action {
+                RegisterAction::Register => "register",
+                RegisterAction::Unregister => "unregister",
+                RegisterAction::Replace => "replace",
+            },
+        );
+        out.flag("iekey", self.ignore_key);
+        out.text(
+            "cptpl",
+            match self.persistence {
+                PersistenceChange::Keep => "no change",
+                PersistenceChange::Clear => "clear",
+                PersistenceChange::Set => "set",
+            },
+        );
+    }
+}
+
+impl Fields for ReservationAcquire {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        out.text(
+            "racqa",
+            match self.action {
+                AcquireAction::Acquire => "acquire",
+                AcquireAction::Preempt => "preempt",
+                AcquireAction::PreemptAndAbort => "preempt and abort",
+            },
+        );
+        out.number_as("rtype", self.rtype.to_wire(), self.rtype.name());
+    }
+}
+
+impl Fields for ReservationRelease {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        match self {
+            Self::Release(rtype) => {
+                out.text("rrela", "release");
+                out.number_as("rtype", rtype.to_wire(), rtype.name());
+            }
+            Self::Clear => out.text("rrela", "clear"),
+        }
     }
 }
 

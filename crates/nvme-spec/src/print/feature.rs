@@ -5,15 +5,15 @@ use super::{FieldSink, Fields, debug_as_line, give};
 use crate::event::Event;
 use crate::feature::{
     Arbitration, AsyncEventConfig, ErrorRecovery, HostBehaviorSupport, KeepAliveTimer,
-    NumberOfQueues, PowerManagement, SupportedCapabilities, TemperatureThreshold, Timestamp,
-    VolatileWriteCache, WriteAtomicity,
+    NumberOfQueues, PowerManagement, ReservationNotificationMask, ReservationPersistence,
+    SupportedCapabilities, TemperatureThreshold, Timestamp, VolatileWriteCache, WriteAtomicity,
 };
 use crate::log;
 
 debug_as_line! {
     Arbitration, AsyncEventConfig, ErrorRecovery, HostBehaviorSupport, KeepAliveTimer,
-    NumberOfQueues, PowerManagement, SupportedCapabilities, TemperatureThreshold, Timestamp,
-    VolatileWriteCache, WriteAtomicity,
+    NumberOfQueues, PowerManagement, ReservationNotificationMask, ReservationPersistence,
+    SupportedCapabilities, TemperatureThreshold, Timestamp, VolatileWriteCache, WriteAtomicity,
 }
 
 impl Fields for Arbitration {
@@ -117,6 +117,20 @@ impl Fields for SupportedCapabilities {
         out.number("saveable", self.saveable());
         out.number("namespace_specific", self.namespace_specific());
         out.number("changeable", self.changeable());
+    }
+}
+
+impl Fields for ReservationNotificationMask {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        out.number("regpre", self.registration_preempted());
+        out.number("resrel", self.reservation_released());
+        out.number("respre", self.reservation_preempted());
+    }
+}
+
+impl Fields for ReservationPersistence {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        out.number("ptpl", self.ptpl());
     }
 }
 

@@ -6,6 +6,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
 use crate::fabrics::{Connect, PropertySet};
+use crate::feature::{self, SetFeatures};
 use crate::identify::{
     ActiveNamespaceList, DescriptorList, IdentifyController, IdentifyNamespace, LbaFormat,
     NamespaceId,
@@ -217,6 +218,44 @@ fn commands_are_understood_by_queue_and_opcode() {
     let set = PropertySet::new(property::offset::CC, 0x46_0001, false).to_sqe();
     let line = Line(&AdminCommand(&set)).to_string();
     assert!(line.contains("ofst=0x14 (CC) value={cc=0x460001 en=1 css=0 (NVM) "), "{line}");
+}
+
+#[test]
+fn reservation_commands_say_what_they_do() {
+    let dwords = |opcode, cdw10, cdw11| {
+        let mut sqe = Sqe::new(opcode);
+        sqe.set_cdw(10, cdw10);
+        sqe.set_cdw(11, cdw11);
+        let line = Line(&IoCommand(&sqe)).to_string();
+        let (_, rest) = line.split_once("nsid=0x0 ").unwrap();
+        rest.split_once(" sgl=").unwrap().0.to_string()
+    };
+    let register = opcode::nvm::RESERVATION_REGISTER;
+    assert_eq!(dwords(register, 0xc000_000a, 0), "rrega=replace iekey=true cptpl=set");
+    let acquire = opcode::nvm::RESERVATION_ACQUIRE;
+    assert_eq!(
+        dwords(acquire, 0x202, 0),
+        r#"racqa="preempt and abort" rtype=2 (exclusive access)"#
+    );
+    let release = opcode::nvm::RESERVATION_RELEASE;
+    assert_eq!(dwords(release, 0x100, 0), "rrela=release rtype=1 (write exclusive)");
+    assert_eq!(dwords(release, 0x001, 0), "rrela=clear");
+    // What is reserved is given as it is.
+    assert!(dwords(release, 0x007, 0).starts_with("cdw10=0x7 cdw11=0x0 "));
+    let report = opcode::nvm::RESERVATION_REPORT;
+    assert_eq!(dwords(report, 1023, 1), "numd=1023 (4 KiB) eds=true");
+
+    let mut mask = SetFeatures { fid: feature::fid::RESERVATION_MASK, save: false };
+    let mut sqe = Sqe::new(opcode::admin::SET_FEATURES);
+    sqe.set_cdw(10, mask.to_cdw10());
+    sqe.set_cdw(11, 0xa);
+    let line = Line(&AdminCommand(&sqe)).to_string();
+    assert!(line.contains(" regpre=1 resrel=0 respre=1 "), "{line}");
+    mask.fid = feature::fid::RESERVATION_PERSISTENCE;
+    sqe.set_cdw(10, mask.to_cdw10());
+    sqe.set_cdw(11, 1);
+    let line = Line(&AdminCommand(&sqe)).to_string();
+    assert!(line.contains(" ptpl=1 "), "{line}");
 }
 
 #[test]
