@@ -71,7 +71,8 @@
 //!
 //! # What it does not do
 //!
-//! - No metadata, no fused commands, no authentication exchange, no TLS.
+//! - No metadata, no authentication exchange, no TLS.
+//! - It does not pair fused commands: both halves come as they are sent, one behind the other.
 //! - It does not execute commands: that is a target's work.
 
 #![forbid(unsafe_code)]

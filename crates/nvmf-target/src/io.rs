@@ -117,6 +117,9 @@ pub(crate) fn plan<'a>(
     if sqe.is_fabrics() {
         return fabrics(sqe);
     }
+    if sqe.fuse() != 0 {
+        return Err(Status::INVALID_FIELD.with_dnr(true));
+    }
     let subsystem = association.subsystem();
     let kind = match sqe.opcode {
         opcode::nvm::READ => read(subsystem, sqe)?,

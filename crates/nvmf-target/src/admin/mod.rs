@@ -159,6 +159,10 @@ impl Controller {
         if !self.registers.is_ready() {
             return Err(Status::COMMAND_SEQUENCE_ERROR);
         }
+        // No fused operation is one of admin commands.
+        if sqe.fuse() != 0 {
+            return Err(INVALID_FIELD);
+        }
         match sqe.opcode {
             opcode::admin::IDENTIFY => {
                 check_length(data_len, identify::LENGTH)?;

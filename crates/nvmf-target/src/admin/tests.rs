@@ -262,6 +262,14 @@ mod events {
     }
 
     #[test]
+    fn no_admin_command_is_half_of_a_fused_operation() {
+        let mut c = enabled();
+        let mut sqe = Sqe::new(opcode::admin::KEEP_ALIVE);
+        sqe.flags |= 1;
+        refused(&mut c, &sqe, 0, Status::INVALID_FIELD);
+    }
+
+    #[test]
     fn abort_reaches_what_is_held_and_says_so_of_the_rest() {
         let mut c = enabled();
         let abort = |sqid: u32, cid: u32| {
