@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use nvme_spec::fabrics::{Connect, ConnectData};
 use nvmf::controller::AcceptOptions;
+use nvmf::pdu_trace::PduTrace;
 use nvmf_engine::Jobs;
 use nvmf_proto::connect::{ConnectLimits, ConnectRequest, ControllerChoice, Refusal};
 
@@ -47,6 +48,8 @@ struct Shared {
     connect_timeout: Duration,
     connections: Arc<Connections>,
     stop: StopFlag,
+    /// Where every PDU is told.
+    trace: Option<PduTrace>,
     /// For what may wait: slow storage.
     jobs: Jobs,
 }

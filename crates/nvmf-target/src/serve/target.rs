@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nvme_spec::{Nqn, Status};
 use nvmf::Deadline;
+use nvmf::pdu_trace::PduTrace;
 use nvmf::transport::ControllerTransport;
 use nvmf_engine::{EngineChoice, EngineKind, Jobs, Pace, Sender, Unavailable};
 use nvmf_proto::tcp::ControllerConfig;
@@ -37,6 +38,7 @@ pub struct TargetBuilder {
     cores: usize,
     pins: Vec<usize>,
     spin: Option<Duration>,
+    trace: Option<PduTrace>,
 }
 
 /// Why there is no target, or why it did not end well.
@@ -198,6 +200,13 @@ impl TargetBuilder {
         self
     }
 
+    /// Tells every PDU of every TCP connection, both ways; a line each. For finding faults: it is
+    /// slow, and whoever reads slowly slows the target down.
+    pub fn trace_pdus(mut self, trace: PduTrace) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
     /// The most connections at once; 1024 if not said. Those that come on top are closed.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.max(1);
@@ -243,6 +252,7 @@ impl TargetBuilder {
             connect_timeout: self.connect_timeout,
             connections: Connections::new(self.max_connections, self.max_half_open),
             stop: StopFlag::default(),
+            trace: self.trace,
             jobs: Jobs::new(JOBS),
         });
         Ok(Target {
@@ -316,6 +326,7 @@ impl Target {
             cores: thread::available_parallelism().map_or(1, usize::from),
             pins: Vec::new(),
             spin: None,
+            trace: None,
         }
     }
 

@@ -107,6 +107,9 @@ impl Connection {
         };
         self.tcp.accept(slot, Cqe::with_dw0(0, cntlid.into()), established);
         self.stage = stage;
+        if let Some(trace) = &mut self.trace {
+            trace.identify(&request.host);
+        }
         let (peer, host, subsystem) = (&self.origin.peer, &request.host, &request.subsystem);
         match &self.stage {
             Stage::Admin(admin) => {

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use nvme_spec::{Cqe, Status};
+use nvmf::pdu_trace::{ConnectionTrace, Direction};
 use nvmf::wire_log;
 use nvmf_engine::{ConnId, Engine, Message};
 use nvmf_proto::capsule::DataLocation;
@@ -51,6 +52,8 @@ pub(super) struct Connection {
     guard: connections::Connection,
     origin: Origin,
     tcp: tcp::Controller,
+    /// Is shown every byte, where PDUs are traced.
+    trace: Option<Box<ConnectionTrace>>,
     entries: Entries,
     stage: Stage,
     life: Life,
@@ -95,10 +98,12 @@ impl Connection {
         origin: Origin,
         cx: &mut Context,
     ) -> Self {
+        let trace = cx.shared.trace.as_ref().map(|trace| trace.connection(&origin.peer).into());
         let mut new = Self {
             id,
             guard,
             origin,
+            trace,
             tcp: tcp::Controller::new(cx.shared.tcp),
             entries: Entries::default(),
             stage: Stage::Connecting(Connecting::default()),
@@ -124,6 +129,9 @@ impl Connection {
     /// Takes what came.
     pub(super) fn received<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, bytes: &[u8]) {
         self.heard = cx.now;
+        if let Some(trace) = &mut self.trace {
+            trace.saw(Direction::ToController, [bytes]);
+        }
         let (mut at, mut arrived) = (0, None);
         while self.life == Life::Serving {
             let (n, event) = match self.tcp.handle_bytes(&bytes[at..]) {
@@ -175,6 +183,9 @@ impl Connection {
         parts: Vec<BytesMut>,
     ) {
         let Some(slot) = self.filling.take() else { return };
+        if let Some(trace) = &mut self.trace {
+            trace.saw(Direction::ToController, parts.iter().map(|part| &**part));
+        }
         for part in &parts {
             self.tcp.handle_payload(part);
         }
@@ -351,6 +362,9 @@ impl Connection {
             self.tcp.release(slot);
         }
         self.sending_since = Some(cx.now);
+        if let Some(trace) = &mut self.trace {
+            trace.saw(Direction::ToHost, message.slices());
+        }
         if engine.send(self.id, message).is_err() {
             self.life = Life::Over;
         }
