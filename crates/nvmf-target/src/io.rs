@@ -16,6 +16,7 @@ use crate::association::Association;
 use crate::limits::MAX_TRANSFER;
 use crate::statistics::Counters;
 use crate::subsystem::{Namespace, Subsystem};
+use crate::who::say;
 
 /// What to do with a command that came on an I/O queue.
 #[derive(Debug)]
@@ -302,7 +303,8 @@ impl<'a> Operation<'a> {
     ) {
         if status.sct() == nvme_spec::status::SCT_MEDIA {
             counters.media_error();
-            tracing::error!(%error, operation = ?self.kind.name(), "the storage failed");
+            let operation = self.kind.name();
+            say!(error, counters.who(), %error, operation, "the storage failed");
         }
     }
 

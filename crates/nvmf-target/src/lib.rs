@@ -82,6 +82,7 @@ mod statistics;
 mod subsystem;
 #[cfg(test)]
 mod testing;
+mod who;
 
 pub use serve::{Handle, Target, TargetBuilder, TargetError};
 pub use statistics::Snapshot;

@@ -9,7 +9,7 @@ mod log_page;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nvme_spec::{Cqe, Nqn, Sqe, Status, opcode};
+use nvme_spec::{Cqe, Sqe, Status, opcode};
 use nvmf::controller::identify::capabilities;
 use nvmf_proto::keep_alive::Watch;
 use nvmf_proto::registers::{Change, Registers};
@@ -103,10 +103,6 @@ impl Controller {
 
     pub(crate) fn association(&self) -> &Arc<Association> {
         &self.association
-    }
-
-    pub(crate) fn host(&self) -> &Nqn {
-        self.association.host()
     }
 
     /// Whether the host has been silent for too long and is to be given up.

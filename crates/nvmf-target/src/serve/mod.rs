@@ -27,6 +27,7 @@ use crate::association::{Association, IoQueue, Stop};
 use crate::discovery;
 use crate::limits;
 use crate::subsystem::Subsystem;
+use crate::who::Who;
 use connections::{Connections, StopFlag};
 pub use target::{Handle, Target, TargetBuilder, TargetError};
 
@@ -113,6 +114,12 @@ impl Shared {
 struct Origin {
     peer: String,
     local: Option<SocketAddr>,
+}
+
+impl Origin {
+    fn who(&self) -> Who {
+        Who::new(&self.peer)
+    }
 }
 
 /// The controller that an I/O queue asks for.

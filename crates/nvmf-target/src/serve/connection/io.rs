@@ -9,6 +9,7 @@ use crate::association::IoQueue;
 use crate::io::{Plan, Transfer, plan};
 use crate::serve::connections::Stopper;
 use crate::serve::core::Context;
+use crate::who::Who;
 
 /// An I/O queue of a controller.
 #[derive(Debug)]
@@ -33,6 +34,11 @@ impl IoStage {
     /// Whether the association has ended it.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopper.is_stopped()
+    }
+
+    /// Says whose it is.
+    pub(super) fn belong_to(&self, who: &Who) {
+        self.membership.counters().belong_to(who);
     }
 
     /// A command came.

@@ -18,7 +18,6 @@ use std::time::Instant;
 use bytes::BytesMut;
 use nvme_spec::{Cqe, Status};
 use nvmf::pdu_trace::{ConnectionTrace, Direction};
-use nvmf::wire_log;
 use nvmf_engine::{ConnId, Engine, Message};
 use nvmf_proto::capsule::DataLocation;
 use nvmf_proto::pdu::{Batch, Piece};
@@ -28,6 +27,7 @@ use super::Origin;
 use super::connections;
 use super::core::Context;
 use super::timers::Timer;
+use crate::who::{Who, say};
 use admin::Admin;
 use connecting::Connecting;
 use ending::{Life, Why};
@@ -51,6 +51,8 @@ pub(super) struct Connection {
     /// What it is to the target's books; gone, it is off them.
     guard: connections::Connection,
     origin: Origin,
+    /// For every line of the log.
+    who: Who,
     tcp: tcp::Controller,
     /// Is shown every byte, where PDUs are traced.
     trace: Option<Box<ConnectionTrace>>,
@@ -102,6 +104,7 @@ impl Connection {
         let mut new = Self {
             id,
             guard,
+            who: origin.who(),
             origin,
             trace,
             tcp: tcp::Controller::new(cx.shared.tcp),
@@ -156,15 +159,15 @@ impl Connection {
                     let whole = arrived.take().filter(|(of, _)| *of == slot);
                     let whole = whole.map(|(_, range)| &bytes[range]);
                     if let Some(violation) = &violation {
-                        tracing::warn!(peer = %self.origin.peer, %violation, "damaged data");
+                        say!(warn, self.who, %violation, "damaged data");
                     }
                     self.data(cx, engine, slot, whole, violation.is_some());
                 }
                 Some(ControllerEvent::Rejected { sqe, violation }) => {
-                    tracing::debug!(?sqe, %violation, "command rejected");
+                    say!(debug, self.who, ?sqe, %violation, "command rejected");
                 }
                 Some(ControllerEvent::Terminated(terminated)) => {
-                    tracing::warn!(peer = %self.origin.peer, %terminated, "connection failed");
+                    say!(warn, self.who, %terminated, "connection failed");
                     self.life = Life::Over;
                 }
                 Some(_) => {}
@@ -232,7 +235,7 @@ impl Connection {
     fn command<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, command: &ReceivedCommand) {
         let ReceivedCommand { slot, sqe, data } = *command;
         self.entries.begin(slot, &sqe, data);
-        wire_log::command(self.qid(), &sqe);
+        self.who.command(&sqe);
         if let Stage::Io(stage) = &self.stage {
             stage.count();
         }
@@ -287,7 +290,7 @@ impl Connection {
             Ok(()) => self.owe(cx),
             // The command has other data than its fields say.
             Err(error) => {
-                tracing::warn!(peer = %self.origin.peer, %error, "data not received");
+                say!(warn, self.who, %error, "data not received");
                 self.fail(slot, Status::DATA_TRANSFER_ERROR);
             }
         }
@@ -312,17 +315,10 @@ impl Connection {
         self.held += bytes;
     }
 
-    fn qid(&self) -> u16 {
-        match &self.stage {
-            Stage::Connecting(_) | Stage::Admin(_) => 0,
-            Stage::Io(stage) => stage.qid(),
-        }
-    }
-
     /// Answers a command.
     fn respond(&mut self, slot: u16, cqe: Cqe) {
         let cid = self.entries.get(slot).sqe.cid.get();
-        wire_log::response(self.qid(), cid, &cqe);
+        self.who.response(cid, &cqe);
         self.tcp.respond(slot, cqe);
     }
 
@@ -335,7 +331,7 @@ impl Connection {
     fn respond_with_data(&mut self, slot: u16) {
         let length = self.entries.get(slot).data.length();
         if let Err(error) = self.tcp.send_data(slot, length, true) {
-            tracing::warn!(peer = %self.origin.peer, %error, "data not sent");
+            say!(warn, self.who, %error, "data not sent");
             self.fail(slot, Status::INTERNAL_ERROR);
         }
     }
