@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use nvmf::pdu_trace::PduTrace;
 use nvmf::spec::{HostId, Nqn};
 use nvmf_engine::EngineChoice;
 use nvmf_storage::{NamespaceSpec, parse_size};
@@ -28,8 +29,33 @@ pub(crate) struct Cli {
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
 
+    /// How the log on standard error looks: text for people, json for programs, an object a line.
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+
+    /// Print every PDU that is sent or received, a line each, to standard error or into FILE. Data
+    /// is not printed. It is slow.
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "-",
+        global = true
+    )]
+    pub trace_pdus: Option<PathBuf>,
+
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// How the log looks.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 #[derive(Subcommand, Debug)]
@@ -115,19 +141,35 @@ Examples:
 }
 
 impl Command {
+    /// How it connects to a target, if it does.
+    fn connect(&mut self) -> Option<&mut Connect> {
+        match self {
+            Self::Discover(args) => Some(&mut args.connect),
+            Self::Identify(args) => Some(&mut args.connect),
+            Self::Property(args) => Some(&mut args.connect),
+            Self::Log(args) => Some(&mut args.connect),
+            Self::Read(args) => Some(&mut args.connect),
+            Self::Write(args) => Some(&mut args.connect),
+            Self::Bench(args) => Some(&mut args.connect),
+            Self::Serve(_) | Self::Completions { .. } | Self::Man { .. } => None,
+        }
+    }
+
     /// How long it waits for the target, if it connects to one.
-    pub(crate) fn timeout(&self) -> Option<Duration> {
-        let connect = match self {
-            Self::Discover(args) => &args.connect,
-            Self::Identify(args) => &args.connect,
-            Self::Property(args) => &args.connect,
-            Self::Log(args) => &args.connect,
-            Self::Read(args) => &args.connect,
-            Self::Write(args) => &args.connect,
-            Self::Bench(args) => &args.connect,
-            Self::Serve(_) | Self::Completions { .. } | Self::Man { .. } => return None,
-        };
-        Some(connect.timeout)
+    pub(crate) fn timeout(&mut self) -> Option<Duration> {
+        self.connect().map(|connect| connect.timeout)
+    }
+
+    /// Has it tell its PDUs to this.
+    pub(crate) fn trace_pdus(&mut self, trace: PduTrace) {
+        match self {
+            Self::Serve(args) => args.trace = Some(trace),
+            _ => {
+                if let Some(connect) = self.connect() {
+                    connect.trace = Some(trace);
+                }
+            }
+        }
     }
 }
 
@@ -198,6 +240,10 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     pub engine: EngineOption,
+
+    /// What `--trace-pdus` means.
+    #[arg(skip)]
+    pub trace: Option<PduTrace>,
 }
 
 /// CPUs by number, in the order given.
@@ -382,6 +428,9 @@ pub(crate) struct Connect {
     /// Give up when the target does not answer for this long: seconds, as in 5 or 0.5.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
     pub timeout: Duration,
+    /// What `--trace-pdus` means.
+    #[arg(skip)]
+    pub trace: Option<PduTrace>,
 }
 
 fn parse_hostid(text: &str) -> Result<HostId, String> {

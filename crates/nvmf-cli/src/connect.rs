@@ -3,6 +3,7 @@
 use anyhow::{Context, anyhow};
 use nvmf::host::identity::{Identity, host_id_of};
 use nvmf::host::{Association, HostOptions, NamespaceInfo, TcpDialer};
+use nvmf::pdu_trace::PduTrace;
 use nvmf::proto::connect::ConnectError;
 use nvmf::spec::status::CommandKind;
 use nvmf::spec::{Nqn, Status};
@@ -17,6 +18,7 @@ use crate::target::Target;
 pub(crate) struct Connector {
     pub target: Target,
     options: HostOptions,
+    trace: Option<PduTrace>,
 }
 
 impl Connector {
@@ -45,7 +47,7 @@ impl Connector {
         options.header_digest = connect.hdgst;
         options.data_digest = connect.ddgst;
         options.timeout = connect.timeout;
-        Ok(Self { target, options })
+        Ok(Self { target, options, trace: connect.trace.clone() })
     }
 
     /// As [`new`](Self::new), for commands that have another argument after the target: with
@@ -128,6 +130,10 @@ impl Connector {
     pub(crate) fn connect_to(&self, subsystem: &Nqn) -> anyhow::Result<Association> {
         let Target { host, port, .. } = &self.target;
         TcpDialer::resolve(host, *port, Deadline::after(self.options.timeout))
+            .map(|dialer| match &self.trace {
+                Some(trace) => dialer.trace_pdus(trace.clone()),
+                None => dialer,
+            })
             .and_then(|dialer| Association::connect(dialer, subsystem, self.options.clone()))
             .map_err(|error| {
                 let (said, hint) = (said(&error), self.hint(&error, subsystem));

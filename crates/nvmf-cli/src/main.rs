@@ -20,21 +20,31 @@ mod target;
 mod transfer;
 mod write;
 
+use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
+use nvmf::pdu_trace::PduTrace;
 use tracing_subscriber::EnvFilter;
 
-use args::{Cli, Command};
+use args::{Cli, Command, LogFormat};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return failure::report_usage(&error),
     };
-    start_logging(cli.verbose);
+    start_logging(cli.verbose, cli.log_format);
     let timeout = cli.command.timeout();
+    if let Some(path) = &cli.trace_pdus {
+        match trace_into(path) {
+            Ok(trace) => cli.command.trace_pdus(trace),
+            Err(error) => return failure::report(&error, None),
+        }
+    }
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Discover(args) => discover::run(&args),
@@ -54,18 +64,32 @@ fn main() -> ExitCode {
 }
 
 /// Logs to standard error: warnings, or more of it as `-v` and `NVMF_LOG` say.
-fn start_logging(verbose: u8) {
+fn start_logging(verbose: u8, format: LogFormat) {
     let level = match verbose {
         0 => "warn",
         1 => "debug",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("NVMF_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
+    let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         // It would report that standard error cannot be written on standard error, and panic.
-        .log_internal_errors(false)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .init();
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => {
+            builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init();
+        }
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+/// A trace of PDUs into this file, which is made anew; `-` is standard error.
+fn trace_into(path: &Path) -> anyhow::Result<PduTrace> {
+    if path == Path::new("-") {
+        return Ok(PduTrace::new(io::stderr()));
+    }
+    let file = File::create(path)
+        .with_context(|| format!("cannot write the trace of PDUs to {}", path.display()))?;
+    Ok(PduTrace::new(file))
 }

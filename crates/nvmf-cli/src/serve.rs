@@ -43,6 +43,10 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
         Some(spin) => target.spin(spin),
         None => target,
     };
+    let target = match &args.trace {
+        Some(trace) => target.trace_pdus(trace.clone()),
+        None => target,
+    };
     let target = target.bind()?;
     tracing::info!(engine = %target.engine(), cores = target.cores(), "serving");
     limits::raise_descriptors();

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use nvmf::host::TcpQueue;
+use nvmf::pdu_trace::{ConnectionTrace, Direction};
 use nvmf::proto::pdu::{Batch, PayloadSource, Piece};
 use nvmf::proto::tcp::{Completion, Host, HostEvent, Payload, Transfer};
 use nvmf::spec::Sqe;
@@ -58,6 +59,8 @@ pub(crate) struct Queue {
     /// Disconnect is sent.
     pub(crate) leaving: bool,
     trace: bool,
+    /// Is shown every byte, where PDUs are traced.
+    pub(crate) pdus: Option<Box<ConnectionTrace>>,
 }
 
 /// Outstanding commands by identifier.
@@ -127,7 +130,7 @@ impl Queue {
         queue: TcpQueue,
         share: usize,
     ) -> Result<(Self, Vec<u8>), Error> {
-        let TcpQueue { qid, stream, host, received } = queue;
+        let TcpQueue { qid, stream, host, received, trace: pdus } = queue;
         let conn = engine.attach(stream)?;
         let queue = Self {
             qid,
@@ -143,6 +146,7 @@ impl Queue {
             filling: None,
             ended: false,
             leaving: false,
+            pdus,
             trace: tracing::enabled!(tracing::Level::TRACE),
         };
         Ok((queue, received))
@@ -226,6 +230,9 @@ impl Queue {
                 }
             }
         });
+        if let Some(pdus) = &mut self.pdus {
+            pdus.saw(Direction::ToController, message.slices());
+        }
         if let Err(message) = engine.send(self.conn, message) {
             // The connection is gone, which is told elsewhere.
             self.message = Some(message);
@@ -258,6 +265,9 @@ impl Queue {
         mut bytes: &[u8],
         to: &mut Told<'_, W>,
     ) -> Result<usize, Error> {
+        if let Some(pdus) = &mut self.pdus {
+            pdus.saw(Direction::ToHost, [bytes]);
+        }
         let mut complete = 0;
         loop {
             // Looked at where it is: moving it would take longer than making it.
@@ -329,6 +339,9 @@ impl Queue {
         to: &mut Told<'_, W>,
     ) -> Result<usize, Error> {
         let Some(Filling { cid, tail }) = self.filling.take() else { return Ok(0) };
+        if let Some(pdus) = &mut self.pdus {
+            pdus.saw(Direction::ToHost, parts.iter().map(|part| &**part));
+        }
         for part in parts {
             self.host.handle_payload(&part);
             if let Some(Command { buffer: Buffer::Read(room), .. }) = self.commands.get_mut(cid) {

@@ -144,7 +144,10 @@ impl<W: Workload> Driver<'_, W> {
             let conn = queue.conn;
             self.queues.push(queue);
             if !received.is_empty() {
+                // The trace has seen them.
+                let pdus = self.queues[at].pdus.take();
                 self.received(engine, conn, &received);
+                self.queues[at].pdus = pdus;
                 self.judge(engine)?;
             }
         }

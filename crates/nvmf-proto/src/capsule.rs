@@ -33,12 +33,14 @@ impl DataLocation {
 
 /// Checks a command's flags and SGL against the bytes that came in its capsule.
 ///
-/// A command without data may carry any descriptor of length 0: hosts differ there.
+/// A command without data may carry any descriptor of length 0: hosts differ there. Both halves of
+/// a fused operation pass: whether there is such a one is for who executes commands to say.
 pub fn locate_data(sqe: &Sqe, in_capsule: u32) -> Result<DataLocation, Violation> {
     if sqe.psdt() != Sqe::PSDT_SGL >> 6 {
         return Err(Violation::DataPointer { psdt: sqe.psdt() });
     }
-    if sqe.fuse() != 0 {
+    // The reserved value, and the bits where no command has a FUSE field.
+    if sqe.fuse() == Sqe::FUSE_MASK || (sqe.is_fabrics() && sqe.fuse() != 0) {
         return Err(Violation::Fused { fuse: sqe.fuse() });
     }
     let sgl = &sqe.sgl;

@@ -14,6 +14,7 @@
 //! | [`keep_alive`] | when to send a Keep Alive and when to give a host up |
 //! | [`capsule`] | where the data of a received command is |
 //! | [`pdu`] | one PDU at a time: decode under any segmentation, encode for a gathered send |
+//! | [`trace`] | where one PDU ends and the next begins, for whoever watches a connection |
 //! | [`violation`] | every way in which a peer can misbehave, each with its one answer |
 //!
 //! Payload is never copied: decoding says where the next bytes of the stream belong
@@ -71,7 +72,8 @@
 //!
 //! # What it does not do
 //!
-//! - No metadata, no fused commands, no authentication exchange, no TLS.
+//! - No metadata, no authentication exchange, no TLS.
+//! - It does not pair fused commands: both halves come as they are sent, one behind the other.
 //! - It does not execute commands: that is a target's work.
 
 #![forbid(unsafe_code)]
@@ -84,6 +86,7 @@ pub mod pdu;
 pub mod queue;
 pub mod registers;
 pub mod tcp;
+pub mod trace;
 pub mod violation;
 
 pub use violation::{Answer, Violation};

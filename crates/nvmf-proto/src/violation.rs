@@ -238,8 +238,8 @@ pub enum Violation {
         /// The PSDT.
         psdt: u8,
     },
-    /// FUSE is not 0: fused commands are not supported.
-    #[error("fused operation {fuse} is not supported")]
+    /// FUSE has its reserved value, or is not 0 in a Fabrics command.
+    #[error("fused operation {fuse} is not possible")]
     Fused {
         /// The FUSE.
         fuse: u8,

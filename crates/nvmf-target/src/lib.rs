@@ -87,6 +87,7 @@ mod statistics;
 mod subsystem;
 #[cfg(test)]
 mod testing;
+mod who;
 
 pub use layout::Referral;
 pub use port::Port;

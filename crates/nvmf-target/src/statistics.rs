@@ -4,7 +4,9 @@
 //! threads; whoever reads the log adds them up.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::who::Who;
 
 /// The counters of one queue.
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ pub(crate) struct Counters {
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     media_errors: AtomicU64,
+    /// Whose they are: what a command's execution has to say it says here.
+    who: OnceLock<Who>,
 }
 
 /// What the hosts of a subsystem did with it, over all of their queues.
@@ -33,6 +37,16 @@ pub struct Snapshot {
 }
 
 impl Counters {
+    /// Says whose they are, once that is known.
+    pub(crate) fn belong_to(&self, who: &Who) {
+        let _ = self.who.set(who.clone());
+    }
+
+    /// Whose they are.
+    pub(crate) fn who(&self) -> Who {
+        self.who.get().cloned().unwrap_or_default()
+    }
+
     /// Any command came: a sign of life for Keep Alive.
     pub(crate) fn command(&self) {
         self.commands.fetch_add(1, Relaxed);

@@ -60,6 +60,7 @@ mod data;
 mod deadline;
 mod error;
 pub mod host;
+pub mod pdu_trace;
 pub mod transport;
 pub mod wire_log;
 

@@ -31,7 +31,7 @@ pub use identify::DescriptorFields;
 pub use json::Json;
 pub use line::Line;
 pub use log::{AnaFields, ErrorLogFields, LogPageFields};
-pub use pdu::PduFields;
+pub use pdu::{PduFields, QueuePduFields};
 pub use property::PropertyValue;
 pub use table::Table;
 

@@ -2,9 +2,10 @@
 
 use zerocopy::FromBytes;
 
-use super::{FieldSink, Fields, give};
+use super::{AdminCommand, Field, FieldSink, Fields, IoCommand, give};
 use crate::pdu::{
-    CapsuleCmd, CapsuleResp, CommonHeader, Data, IcReq, IcResp, R2t, TermReq, fes, kind, name,
+    CapsuleCmd, CapsuleResp, CommonHeader, Data, IcReq, IcResp, R2t, TERM_REQ_LEN, TermReq, fes,
+    kind, name,
 };
 
 /// The fields of a PDU's header, given its bytes: which header it is says its first byte. Bytes too
@@ -28,6 +29,59 @@ impl Fields for PduFields<'_> {
         };
         if !known {
             out.bytes("data", bytes);
+        }
+    }
+}
+
+/// The same of a PDU that is known from elsewhere to be of its type, which is left out, and that was
+/// seen on a queue: its command is understood as one of that queue. A TermReq has the header that
+/// it complains of with it, as far as that is there.
+///
+/// ```
+/// use nvme_spec::print::{Line, QueuePduFields};
+///
+/// let mut bytes = [0; 72];
+/// bytes[..10].copy_from_slice(&[4, 0, 72, 0, 72, 0, 0, 0, 0x18, 0x40]);
+/// let line = Line(&QueuePduFields { bytes: &bytes, qid: Some(0) }).to_string();
+/// assert!(line.starts_with("flags=0x0 hlen=72 pdo=0 plen=72 sqe={opcode=0x18 (Keep Alive)"));
+/// ```
+#[derive(Clone, Copy)]
+pub struct QueuePduFields<'a> {
+    /// The header's bytes.
+    pub bytes: &'a [u8],
+    /// Which queue, if that is known: 0 is the admin queue.
+    pub qid: Option<u16>,
+}
+
+impl Fields for QueuePduFields<'_> {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        let bytes = self.bytes;
+        let mut out = WithoutType(out);
+        let out: &mut dyn FieldSink = &mut out;
+        match (bytes.first(), self.qid, CapsuleCmd::ref_from_prefix(bytes)) {
+            (Some(&kind::CAPSULE_CMD), Some(qid), Ok((capsule, _))) => {
+                capsule.ch.fields(out);
+                match qid {
+                    0 => out.object("sqe", &AdminCommand(&capsule.sqe)),
+                    _ => out.object("sqe", &IoCommand(&capsule.sqe)),
+                }
+            }
+            _ => PduFields(bytes).fields(out),
+        }
+        let is_term = matches!(bytes.first(), Some(&(kind::H2C_TERM_REQ | kind::C2H_TERM_REQ)));
+        if is_term && let Some(copy @ [_, ..]) = bytes.get(TERM_REQ_LEN as usize..) {
+            out.object("pdu", &PduFields(copy));
+        }
+    }
+}
+
+/// Hands on all fields but the PDU's type.
+struct WithoutType<'a>(&'a mut dyn FieldSink);
+
+impl FieldSink for WithoutType<'_> {
+    fn field(&mut self, field: Field<'_>) {
+        if field.name != "type" {
+            self.0.field(field);
         }
     }
 }

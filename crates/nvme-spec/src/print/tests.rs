@@ -282,6 +282,28 @@ fn any_pdu_header_is_printed_by_its_type() {
 }
 
 #[test]
+fn a_pdu_of_a_queue_has_its_command_understood_and_its_type_left_out() {
+    let mut bytes = [0; 72];
+    bytes[..10].copy_from_slice(&[pdu::kind::CAPSULE_CMD, 3, 72, 76, 80, 2, 0, 0, 2, 0x40]);
+    let line = |qid| Line(&QueuePduFields { bytes: &bytes, qid }).to_string();
+    let start = "flags=0x3 (header digest, data digest) hlen=72 pdo=76 plen=592 sqe={";
+    assert!(line(Some(0)).starts_with(&format!("{start}opcode=0x2 (Get Log Page) cid=0")));
+    assert!(line(Some(9)).starts_with(&format!("{start}opcode=0x2 (Read) cid=0 ")));
+    assert!(line(None).starts_with(&format!("{start}opcode=0x2 cid=0 ")));
+    let mut term = [0; 24 + 12];
+    term[..10].copy_from_slice(&[pdu::kind::C2H_TERM_REQ, 0, 24, 0, 36, 0, 0, 0, 1, 0]);
+    term[24..32].copy_from_slice(&[pdu::kind::R2T, 0x80, 24, 0, 24, 0, 0, 0]);
+    assert_eq!(
+        Line(&QueuePduFields { bytes: &term, qid: None }).to_string(),
+        "flags=0x0 hlen=24 pdo=0 plen=36 fes=0x1 (Invalid PDU Header Field) fei=0x0 \
+         pdu={data=098018001800000000000000}"
+    );
+    let short = Line(&QueuePduFields { bytes: &term[..24], qid: None }).to_string();
+    assert!(!short.contains("pdu="), "{short}");
+    assert_eq!(Line(&QueuePduFields { bytes: &[4], qid: Some(1) }).to_string(), "data=04");
+}
+
+#[test]
 fn text_of_a_peer_is_escaped() {
     struct Evil;
     impl Fields for Evil {
@@ -351,6 +373,7 @@ fn whatever_bytes_come_are_printed() {
             print_all(&AdminCommand(sqe));
             print_all(&IoCommand(sqe));
             print_all(&PduFields(&bytes[..round * 12]));
+            print_all(&QueuePduFields { bytes: &bytes[..round * 12], qid: Some(1) });
         }
         for fctype in 0..=0x0f {
             (bytes[0], bytes[4]) = (0x7f, fctype);

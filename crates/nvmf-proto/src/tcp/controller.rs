@@ -240,6 +240,25 @@ impl Controller {
         Ok(())
     }
 
+    /// The slot of the command with this identifier, if it came on this queue and is not answered
+    /// yet: what an Abort command looks for (Base 2.1, section 5.1.1).
+    ///
+    /// It is aborted by [`respond`](Self::respond) with Command Abort Requested.
+    pub fn slot_of(&self, cid: u16) -> Option<u16> {
+        self.slots.find(cid)
+    }
+
+    /// Whether the command in this slot has data to come: the rest of its capsule, or what was
+    /// asked for by [`request_data`](Self::request_data).
+    ///
+    /// If it is answered before that has come, there is no [`ControllerEvent::Data`] for it any
+    /// more, and what still comes is announced without a slot.
+    pub fn awaits_data(&self, slot: u16) -> bool {
+        let in_capsule = self.receiving.is_some_and(|receiving| receiving.slot == Some(slot));
+        let asked = |s: &Slot| s.r2ts > 0 || s.solicited < s.requested;
+        in_capsule || self.slots.get(slot).is_some_and(asked)
+    }
+
     /// Sends the next `length` bytes of a command's data to the host.
     ///
     /// With `finish` they are the last ones and the command is answered with success: by the

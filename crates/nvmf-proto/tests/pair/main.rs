@@ -19,9 +19,11 @@ mod pair;
 mod raw;
 mod target;
 
+mod abort;
 mod connect;
 mod digests;
 mod early_answers;
+mod fused;
 mod handshake;
 mod queues;
 mod random;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use nvme_spec::{Cqe, Nqn, Sqe, Status, opcode};
+use nvme_spec::{Cqe, Sqe, Status, opcode};
 use nvmf::controller::identify::capabilities;
 use nvmf_proto::keep_alive::Watch;
 use nvmf_proto::registers::{Change, Registers};
@@ -113,10 +113,6 @@ impl Controller {
         &self.association
     }
 
-    pub(crate) fn host(&self) -> &Nqn {
-        self.association.host()
-    }
-
     /// Whether the host has been silent for too long and is to be given up.
     pub(crate) fn has_expired(&mut self, now: Instant) -> bool {
         let io_commands = self.association.io_commands();
@@ -175,6 +171,10 @@ impl Controller {
         }
         if !self.registers.is_ready() {
             return Err(Status::COMMAND_SEQUENCE_ERROR);
+        }
+        // No fused operation is one of admin commands.
+        if sqe.fuse() != 0 {
+            return Err(INVALID_FIELD);
         }
         match sqe.opcode {
             opcode::admin::IDENTIFY => {

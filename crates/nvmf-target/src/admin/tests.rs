@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use nvme_spec::Nqn;
 use nvme_spec::fabrics::{Connect, Disconnect, PropertyGet, PropertySet};
 use nvme_spec::feature::fid;
 use nvme_spec::identify::{
@@ -271,6 +272,14 @@ mod events {
             assert_eq!(run(&mut c, &async_event_request(cid), 0), Outcome::Hold);
         }
         refused(&mut c, &async_event_request(4), 0, Status::AER_LIMIT_EXCEEDED);
+    }
+
+    #[test]
+    fn no_admin_command_is_half_of_a_fused_operation() {
+        let mut c = enabled();
+        let mut sqe = Sqe::new(opcode::admin::KEEP_ALIVE);
+        sqe.flags |= 1;
+        refused(&mut c, &sqe, 0, Status::INVALID_FIELD);
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub(crate) fn plan<'a>(
     if sqe.is_fabrics() {
         return fabrics(sqe);
     }
+    if sqe.fuse() != 0 {
+        return Err(Status::INVALID_FIELD.with_dnr(true));
+    }
     if sqe.opcode == opcode::nvm::FLUSH && sqe.nsid.get() == NSID_ALL {
         check_length(data_len, 0)?;
         let reachable = view.namespaces().iter().filter(|ns| ns.ana.status().is_none());

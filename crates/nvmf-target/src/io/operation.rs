@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::{RANGE_LEN, Transfer};
 use crate::statistics::Counters;
 use crate::subsystem::Namespace;
+use crate::who::say;
 
 /// Verify and Compare read this much at a time.
 const CHUNK: usize = 64 << 10;
@@ -129,7 +130,8 @@ impl<N: AsRef<Namespace>> Operation<N> {
     ) {
         if status.sct() == nvme_spec::status::SCT_MEDIA {
             counters.media_error();
-            tracing::error!(%error, operation = ?self.kind.name(), "the storage failed");
+            let operation = self.kind.name();
+            say!(error, counters.who(), %error, operation, "the storage failed");
         }
     }
 

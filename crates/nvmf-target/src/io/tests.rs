@@ -54,6 +54,16 @@ fn faulty() -> (Arc<Faulty<Memory>>, Arc<Association>) {
 }
 
 #[test]
+fn half_of_a_fused_operation_is_not_executed_as_a_whole_command() {
+    let a = association(&subsystem());
+    for fuse in 1..=2 {
+        let mut sqe = write(0, 1);
+        sqe.flags |= fuse;
+        refused(&a, &sqe, 512, Status::INVALID_FIELD);
+    }
+}
+
+#[test]
 fn what_is_written_is_read() {
     let a = association(&subsystem());
     let mut data = vec![0xa5; 1024];

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nvme_spec::Nqn;
+use nvmf::pdu_trace::PduTrace;
 use nvmf_engine::{EngineChoice, EngineKind, Jobs, Pace};
 use nvmf_proto::tcp::ControllerConfig;
 use nvmf_storage::Access;
@@ -40,6 +41,7 @@ pub struct TargetBuilder {
     cores: usize,
     pins: Vec<usize>,
     spin: Option<Duration>,
+    trace: Option<PduTrace>,
 }
 
 impl TargetBuilder {
@@ -59,6 +61,7 @@ impl TargetBuilder {
             cores: thread::available_parallelism().map_or(1, usize::from),
             pins: Vec::new(),
             spin: None,
+            trace: None,
         }
     }
 
@@ -163,6 +166,13 @@ impl TargetBuilder {
         self
     }
 
+    /// Tells every PDU of every TCP connection, both ways; a line each. For finding faults: it is
+    /// slow, and whoever reads slowly slows the target down.
+    pub fn trace_pdus(mut self, trace: PduTrace) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
     /// The most connections at once; 8192 if not said. Those that come on top are closed.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.max(1);
@@ -211,6 +221,7 @@ impl TargetBuilder {
             connect_timeout: self.connect_timeout,
             connections: Connections::new(self.max_connections, self.max_half_open),
             stop: StopFlag::default(),
+            trace: self.trace,
             jobs: Jobs::new(JOBS),
         });
         Ok(Target {

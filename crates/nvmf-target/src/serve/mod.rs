@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use nvme_spec::fabrics::{Connect, ConnectData};
 use nvmf::controller::AcceptOptions;
+use nvmf::pdu_trace::PduTrace;
 use nvmf_engine::Jobs;
 use nvmf_proto::connect::{ConnectLimits, ConnectRequest, ControllerChoice, Refusal};
 
@@ -31,6 +32,7 @@ use crate::layout::Layout;
 use crate::limits;
 use crate::port::Port;
 use crate::subsystem::Subsystem;
+use crate::who::Who;
 pub use builder::{BoundPort, TargetBuilder};
 use connections::{Connections, StopFlag};
 use core::Cores;
@@ -55,6 +57,8 @@ struct Shared {
     connect_timeout: Duration,
     connections: Arc<Connections>,
     stop: StopFlag,
+    /// Where every PDU is told.
+    trace: Option<PduTrace>,
     /// For what may wait: slow storage.
     jobs: Jobs,
 }
@@ -141,6 +145,12 @@ struct Origin {
     peer: String,
     local: Option<SocketAddr>,
     port: Arc<Port>,
+}
+
+impl Origin {
+    fn who(&self) -> Who {
+        Who::new(&self.peer)
+    }
 }
 
 /// The controller that an I/O queue asks for.

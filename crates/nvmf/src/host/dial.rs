@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 
 use nvmf_proto::tcp::HostConfig;
 
+use crate::pdu_trace::PduTrace;
 use crate::transport::tcp::HostTcp;
 use crate::transport::{HostTransport, TransportError};
 use crate::{Deadline, Error};
@@ -54,6 +55,7 @@ pub struct TcpDialer {
     addresses: Vec<SocketAddr>,
     /// It was said that a digest is not to be had.
     said_no_digest: bool,
+    trace: Option<PduTrace>,
 }
 
 /// Addresses of a name that are tried, at most.
@@ -62,7 +64,12 @@ const MOST_ADDRESSES: usize = 16;
 impl TcpDialer {
     /// Connects to this address.
     pub fn new(address: SocketAddr) -> Self {
-        Self { name: address.to_string(), addresses: vec![address], said_no_digest: false }
+        Self {
+            name: address.to_string(),
+            addresses: vec![address],
+            said_no_digest: false,
+            trace: None,
+        }
     }
 
     /// Connects to `HOST:PORT`, with brackets around an IPv6 address.
@@ -119,7 +126,26 @@ impl TcpDialer {
         if addresses.is_empty() {
             return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
         }
-        Ok(Self { name: format!("{host}:{port}"), addresses, said_no_digest: false })
+        Ok(Self { name: format!("{host}:{port}"), addresses, said_no_digest: false, trace: None })
+    }
+
+    /// Tells every PDU of the connections that it makes to `trace`, both ways.
+    #[must_use]
+    pub fn trace_pdus(mut self, trace: PduTrace) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
+    fn connect(
+        &self,
+        address: SocketAddr,
+        config: &HostConfig,
+        deadline: Deadline,
+    ) -> Result<HostTcp, TransportError> {
+        match &self.trace {
+            Some(trace) => HostTcp::connect_traced(address, config, trace, deadline),
+            None => HostTcp::connect(address, config, deadline),
+        }
     }
 
     /// Warns, once, if a digest that was asked for is not used.
@@ -152,7 +178,7 @@ impl Dial for TcpDialer {
             let left = u32::try_from(self.addresses.len() - at).unwrap_or(1);
             let share = deadline.remaining().unwrap_or_default() / left;
             let patience = if left == 1 { deadline } else { Deadline::after(share) };
-            match HostTcp::connect(self.addresses[at], config, patience) {
+            match self.connect(self.addresses[at], config, patience) {
                 Ok(transport) => {
                     self.addresses.swap(0, at);
                     self.note_digests(config, &transport);
@@ -228,6 +254,7 @@ mod tests {
             name: "two".to_owned(),
             addresses: addresses.into(),
             said_no_digest: false,
+            trace: None,
         };
         dialer.dial(&HostConfig::default(), Deadline::after(Duration::from_secs(1))).unwrap();
         target.join().unwrap().unwrap();

@@ -12,6 +12,7 @@ use nvmf_proto::tcp::Host;
 use nvmf_proto::violation::Violation;
 use zerocopy::IntoBytes;
 
+use crate::pdu_trace::ConnectionTrace;
 use crate::transport::tcp::HostParts;
 use crate::transport::{self, HostTransport, TakeApartError, TransportError};
 use crate::{Data, Deadline, Error, Transfer, wire_log};
@@ -273,8 +274,8 @@ impl QueuePair {
         if !self.done.is_empty() {
             return Err(TakeApartError::Unfetched { completions: self.done.len() });
         }
-        let HostParts { stream, host, received } = self.transport.into_tcp()?;
-        Ok(TcpQueue { qid: self.qid, stream, host, received })
+        let HostParts { stream, host, received, trace } = self.transport.into_tcp()?;
+        Ok(TcpQueue { qid: self.qid, stream, host, received, trace })
     }
 
     /// Ends the queue pair: an I/O queue by a Disconnect command, an admin queue, which has none,
@@ -311,6 +312,8 @@ pub struct TcpQueue {
     /// Bytes that were received and that [`host`](Self::host) has not seen: to be handed to it
     /// before those that come next.
     pub received: Vec<u8>,
+    /// The trace of PDUs, if there is one: to be shown what is sent and received from now on.
+    pub trace: Option<Box<ConnectionTrace>>,
 }
 
 fn with_data(id: CommandId, completion: transport::Completion, data: Data) -> Completion {

@@ -64,6 +64,14 @@ impl Slots {
         self.get_mut(slot).filter(|s| !s.answered)
     }
 
+    /// Where the command with this identifier is that is not answered yet. Looks at all of them:
+    /// the way of every command stays free of a second table.
+    pub(super) fn find(&self, cid: u16) -> Option<u16> {
+        let wanted = |s: &Slot| s.cid == cid && !s.answered;
+        let at = self.0.entries.iter().position(|entry| entry.as_ref().is_some_and(wanted))?;
+        u16::try_from(at).ok()
+    }
+
     pub(super) fn release(&mut self, slot: u16) {
         self.0.remove(slot);
     }

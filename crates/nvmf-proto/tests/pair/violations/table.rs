@@ -459,9 +459,12 @@ fn controller_commands() -> Vec<Case> {
             failed(0x02),
         ),
     ];
-    for fuse in 1..=3 {
-        let bytes = none(1).byte(9, 0x40 | fuse);
-        cases.push(case(controller, bytes, V::Fused { fuse }, failed(0x02)));
+    let reserved = none(1).byte(9, 0x43);
+    cases.push(case(controller, reserved, V::Fused { fuse: 3 }, failed(0x02)));
+    for fuse in 1..=2 {
+        let mut fabrics = none(1).byte(9, 0x40 | fuse);
+        fabrics[8] = 0x7f;
+        cases.push(case(controller, fabrics, V::Fused { fuse }, failed(0x02)));
     }
     cases
 }

@@ -13,33 +13,34 @@ use super::{DATA_TIMEOUT, DRAIN, Next, Origin, Shared, next, refuse};
 use crate::admin::{Controller, Outcome};
 use crate::limits;
 use crate::serve::Ending;
+use crate::who::{Who, say};
 
 /// Serves the admin queue that this Connect asks for, until it or the target ends.
 pub(super) fn serve(
     shared: &Shared,
     pending: PendingConnect,
     origin: &Origin,
+    who: &mut Who,
 ) -> Result<(), TransportError> {
     let made = shared.open_controller(pending.request(), origin, Instant::now());
     let controller = match made {
         Ok(controller) => controller,
-        Err(refusal) => return refuse(pending, &refusal, origin),
+        Err(refusal) => return refuse(pending, &refusal, who),
     };
     let association = Ending(Arc::clone(controller.association()));
-    let (peer, cntlid) = (&origin.peer, association.0.cntlid());
+    let cntlid = association.0.cntlid();
+    *who = who.connected(pending.request(), Some(cntlid));
     let queue = pending.accept(cntlid, Deadline::after(DATA_TIMEOUT))?;
-    let subsystem = association.0.subsystem().nqn();
-    tracing::info!(%peer, host = %controller.host(), %subsystem, cntlid, "host connected");
-    let mut admin = AdminQueue { queue, controller, held: Vec::new() };
+    say!(info, who, "host connected");
+    let mut admin = AdminQueue { queue, controller, held: Vec::new(), who: who.clone() };
     let end = admin.run(shared);
-    let host = admin.controller.host();
     match &end {
-        Ok(End::Closed) => tracing::info!(%peer, %host, cntlid, "host disconnected"),
-        Ok(End::Stopped) => tracing::info!(%peer, %host, cntlid, "target stops"),
+        Ok(End::Closed) => say!(info, who, "host disconnected"),
+        Ok(End::Stopped) => say!(info, who, "target stops"),
         Ok(End::Expired) => {
-            tracing::warn!(%peer, %host, cntlid, "host given up: Keep Alive Timeout expired");
+            say!(warn, who, "host given up: Keep Alive Timeout expired");
         }
-        Ok(End::Failed) => tracing::error!(%peer, %host, cntlid, "controller failed"),
+        Ok(End::Failed) => say!(error, who, "controller failed"),
         Err(_) => {}
     }
     end.map(|_| ())
@@ -58,6 +59,7 @@ struct AdminQueue {
     controller: Controller,
     /// Commands that wait for an event.
     held: Vec<Command>,
+    who: Who,
 }
 
 impl AdminQueue {
@@ -97,7 +99,7 @@ impl AdminQueue {
                     Ok(()) => {}
                     Err(DataError::Transport(error)) => return Err(error),
                     // The command was failed; it had other data than it said.
-                    Err(error) => tracing::warn!(%error, "admin data not sent"),
+                    Err(error) => say!(warn, self.who, %error, "admin data not sent"),
                 }
             }
             Outcome::Hold => self.held.push(command),

@@ -13,6 +13,7 @@ use crate::association::IoQueue;
 use crate::io::{Operation, Plan, Transfer, flush_all, plan};
 use crate::serve::connections::{Connection, Stopper};
 use crate::subsystem::{CachedView, Namespace};
+use crate::who::{Who, say};
 
 /// Serves the I/O queue that this Connect asks for, until it, its association or the target ends.
 pub(super) fn serve(
@@ -20,26 +21,28 @@ pub(super) fn serve(
     connection: &Connection,
     pending: PendingConnect,
     origin: &Origin,
+    who: &mut Who,
 ) -> Result<(), TransportError> {
     let stopper = connection.stopper();
     let stop = stopper.clone();
     let membership = match shared.join(pending.request(), origin, move || stop.stop()) {
         Ok(membership) => membership,
-        Err(refusal) => return refuse(pending, &refusal, origin),
+        Err(refusal) => return refuse(pending, &refusal, who),
     };
     let cntlid = membership.association().cntlid();
+    *who = who.connected(pending.request(), Some(cntlid));
+    membership.counters().belong_to(who);
     let queue = pending.accept(cntlid, Deadline::after(DATA_TIMEOUT))?;
-    let (peer, qid) = (&origin.peer, membership.qid());
-    tracing::debug!(%peer, cntlid, qid, "I/O queue connected");
+    say!(debug, who, "I/O queue connected");
     let view = membership.association().cached_view();
     let mut served = Served { queue, membership, view, stopper, buffer: Vec::new() };
     let end = served.run(shared);
     if served.stopper.is_stopped() {
         // That the socket failed then is this end's own doing.
-        tracing::debug!(%peer, cntlid, qid, "I/O queue dropped");
+        say!(debug, who, "I/O queue dropped");
         return Ok(());
     }
-    tracing::debug!(%peer, cntlid, qid, "I/O queue ended");
+    say!(debug, who, "I/O queue ended");
     end
 }
 
@@ -102,7 +105,9 @@ impl Served {
                 match self.queue.respond_with_data(command, &data, deadline) {
                     Ok(()) => {}
                     Err(DataError::Transport(error)) => return Err(error),
-                    Err(error) => tracing::warn!(%error, "data not sent"),
+                    Err(error) => {
+                        say!(warn, self.membership.counters().who(), %error, "data not sent")
+                    }
                 }
             }
             Err(status) => {
@@ -137,7 +142,7 @@ fn execute(
                 Ok(()) => operation.execute(room, counters).map(|()| 0),
                 Err(DataError::Transport(error)) => return Err(error),
                 Err(DataError::Digest(violation)) => {
-                    tracing::warn!(%violation, "damaged data");
+                    say!(warn, counters.who(), %violation, "damaged data");
                     Err(Status::TRANSIENT_TRANSPORT_ERROR)
                 }
                 Err(_) => Err(Status::DATA_TRANSFER_ERROR),

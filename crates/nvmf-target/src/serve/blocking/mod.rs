@@ -12,6 +12,7 @@ use nvmf_proto::connect::Refusal;
 
 use super::connections::Connection;
 use super::{DATA_TIMEOUT, DRAIN, Origin, Shared};
+use crate::who::{Who, say};
 
 /// How often a thread that waits for a command looks whether its association has ended or its
 /// host is to be given up.
@@ -25,45 +26,33 @@ pub(super) fn serve(
     origin: &Origin,
     deadline: Deadline,
 ) {
-    let peer = &origin.peer;
+    let mut who = origin.who();
     let pending = match accept(transport, &shared.accept_options(), deadline) {
         Ok(pending) => pending,
         Err(AcceptError::Transport(TransportError::Closed)) => {
-            tracing::debug!(%peer, "closed before Connect");
+            say!(debug, who, "closed before Connect");
             return;
         }
         Err(error) => {
-            tracing::warn!(%peer, %error, "no Connect");
+            say!(warn, who, %error, "no Connect");
             return;
         }
     };
     connection.established();
-    let host = pending.request().host.clone();
+    who = who.connected(pending.request(), None);
     let result = if pending.request().command.qid == 0 {
-        admin_queue::serve(shared, pending, origin)
+        admin_queue::serve(shared, pending, origin, &mut who)
     } else {
-        io_queue::serve(shared, &connection, pending, origin)
+        io_queue::serve(shared, &connection, pending, origin, &mut who)
     };
     if let Err(error) = result {
-        tracing::warn!(%peer, %host, %error, "connection failed");
+        say!(warn, who, %error, "connection failed");
     }
 }
 
 /// Refuses a Connect, and says so in the log.
-fn refuse(
-    pending: PendingConnect,
-    refusal: &Refusal,
-    origin: &Origin,
-) -> Result<(), TransportError> {
-    let request = pending.request();
-    tracing::warn!(
-        peer = %origin.peer,
-        host = %request.host,
-        subsystem = %request.subsystem,
-        qid = request.command.qid,
-        %refusal,
-        "Connect refused"
-    );
+fn refuse(pending: PendingConnect, refusal: &Refusal, who: &Who) -> Result<(), TransportError> {
+    say!(warn, who, %refusal, "Connect refused");
     pending.refuse(refusal, Deadline::after(DATA_TIMEOUT))
 }
 

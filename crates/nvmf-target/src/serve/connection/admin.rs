@@ -13,6 +13,7 @@ use crate::admin::{Controller, Outcome};
 use crate::limits;
 use crate::serve::Ending;
 use crate::serve::core::{Context, Post};
+use crate::who::{Who, say};
 
 /// The admin queue's controller.
 #[derive(Debug)]
@@ -78,15 +79,12 @@ impl Admin {
     }
 
     /// Says in the log why it ends.
-    pub(super) fn tell_end(&self, peer: &str, why: Why) {
-        let (host, cntlid) = (self.controller.host(), self.cntlid());
+    pub(super) fn tell_end(who: &Who, why: Why) {
         match why {
-            Why::Closed => tracing::info!(peer, %host, cntlid, "host disconnected"),
-            Why::Stopped => tracing::info!(peer, %host, cntlid, "target stops"),
-            Why::Expired => {
-                tracing::warn!(peer, %host, cntlid, "host given up: Keep Alive Timeout expired");
-            }
-            Why::Failed => tracing::error!(peer, %host, cntlid, "controller failed"),
+            Why::Closed => say!(info, who, "host disconnected"),
+            Why::Stopped => say!(info, who, "target stops"),
+            Why::Expired => say!(warn, who, "host given up: Keep Alive Timeout expired"),
+            Why::Failed => say!(error, who, "controller failed"),
         }
     }
 }

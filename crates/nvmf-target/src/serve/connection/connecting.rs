@@ -7,6 +7,7 @@ use nvmf_proto::tcp::Established;
 
 use super::{Admin, Connection, IoStage, Stage};
 use crate::serve::core::{Context, Post};
+use crate::who::say;
 
 /// How far the Connect is.
 #[derive(Debug, Default)]
@@ -45,7 +46,7 @@ impl Connection {
         match judge_data(command, data, &cx.shared.accept_options().limits) {
             Ok(request) => self.connect(cx, slot, &request),
             Err(refusal) => {
-                tracing::warn!(peer = %self.origin.peer, %refusal, "no Connect");
+                say!(warn, self.who, %refusal, "no Connect");
                 self.refuse(slot, &refusal);
             }
         }
@@ -57,7 +58,7 @@ impl Connection {
         match judge_command(&entry.sqe, entry.data, &limits) {
             Ok(command) => Some(command),
             Err(refusal) => {
-                tracing::warn!(peer = %self.origin.peer, %refusal, "no Connect");
+                say!(warn, self.who, %refusal, "no Connect");
                 self.refuse(slot, &refusal);
                 None
             }
@@ -97,14 +98,7 @@ impl Connection {
         let (cntlid, in_capsule, stage) = match opened {
             Ok(opened) => opened,
             Err(refusal) => {
-                tracing::warn!(
-                    peer = %self.origin.peer,
-                    host = %request.host,
-                    subsystem = %request.subsystem,
-                    qid = command.qid,
-                    %refusal,
-                    "Connect refused"
-                );
+                say!(warn, self.who.connected(request, None), %refusal, "Connect refused");
                 return self.refuse(slot, &refusal);
             }
         };
@@ -115,15 +109,20 @@ impl Connection {
         };
         self.tcp.accept(slot, Cqe::with_dw0(0, cntlid.into()), established);
         self.stage = stage;
-        let (peer, host, subsystem) = (&self.origin.peer, &request.host, &request.subsystem);
+        if let Some(trace) = &mut self.trace {
+            trace.identify(&request.host);
+        }
+        self.who = self.who.connected(request, Some(cntlid));
         match &self.stage {
+            Stage::Connecting(_) => {}
             Stage::Admin(admin) => {
-                tracing::info!(%peer, %host, %subsystem, cntlid, "host connected");
+                say!(info, self.who, "host connected");
                 let deadline = admin.deadline();
                 self.arm(cx, deadline);
             }
-            _ => {
-                tracing::debug!(%peer, cntlid, qid = command.qid, "I/O queue connected");
+            Stage::Io(stage) => {
+                stage.belong_to(&self.who);
+                say!(debug, self.who, "I/O queue connected");
                 self.arm(cx, None);
             }
         }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use nvmf_engine::End;
 use nvmf_proto::Violation;
 
-use super::{Connection, Stage};
+use super::{Admin, Connection, Stage};
 use crate::serve::core::Context;
 use crate::serve::{DATA_TIMEOUT, DRAIN};
+use crate::who::say;
 
 /// How long the peer may take to close after the last words of this end.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -52,8 +53,7 @@ impl Connection {
 
     /// The peer broke the protocol: it is told so, where it is to be told.
     pub(super) fn violated(&mut self, violation: &Violation) {
-        let (peer, qid) = (&self.origin.peer, self.qid());
-        tracing::warn!(%peer, qid, %violation, "the host broke the protocol");
+        say!(warn, self.who, %violation, "the host broke the protocol");
         self.life = if self.tcp.wants_transmit() { Life::Leaving } else { Life::Over };
     }
 
@@ -71,18 +71,16 @@ impl Connection {
         match end {
             End::Closed => {
                 if let Stage::Connecting(_) = self.stage {
-                    let peer = &self.origin.peer;
-                    tracing::debug!(%peer, "closed before Connect");
+                    say!(debug, self.who, "closed before Connect");
                 }
             }
             End::Failed(error) => {
-                let peer = &self.origin.peer;
                 match &self.stage {
                     // That the socket failed then is this end's own doing.
                     Stage::Io(stage) if stage.is_stopped() => {}
                     // Linux as host sends RST right behind its FIN: an end like any other.
                     _ if error.kind() == std::io::ErrorKind::ConnectionReset => {}
-                    _ => tracing::warn!(%peer, %error, "connection failed"),
+                    _ => say!(warn, self.who, %error, "connection failed"),
                 }
             }
         }
@@ -95,7 +93,7 @@ impl Connection {
         match (self.life, &self.stage) {
             (Life::Lingering, _) => self.life = Life::Over,
             (_, Stage::Connecting(_)) => {
-                tracing::warn!(peer = %self.origin.peer, "no Connect in time");
+                say!(warn, self.who, "no Connect in time");
                 self.life = Life::Over;
             }
             (Life::Serving, Stage::Admin(_)) => self.admin_due(cx),
@@ -113,7 +111,7 @@ impl Connection {
         } else {
             return;
         };
-        tracing::warn!(peer = %self.origin.peer, after = ?DATA_TIMEOUT, "{what}");
+        say!(warn, self.who, after = ?DATA_TIMEOUT, "{what}");
         self.life = Life::Over;
     }
 
@@ -136,13 +134,10 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let peer = &self.origin.peer;
         match &self.stage {
             Stage::Connecting(_) => {}
-            Stage::Admin(admin) => admin.tell_end(peer, self.why),
-            Stage::Io(stage) => {
-                tracing::debug!(%peer, cntlid = stage.cntlid(), qid = stage.qid(), "I/O queue ended");
-            }
+            Stage::Admin(_) => Admin::tell_end(&self.who, self.why),
+            Stage::Io(_) => say!(debug, self.who, "I/O queue ended"),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::io::{Plan, Transfer, plan};
 use crate::serve::connections::Stopper;
 use crate::serve::core::Context;
 use crate::subsystem::CachedView;
+use crate::who::Who;
 
 /// An I/O queue of a controller.
 #[derive(Debug)]
@@ -41,6 +42,11 @@ impl IoStage {
     /// Lets go of a view that is no more.
     pub(super) fn refresh(&mut self) {
         self.view.load();
+    }
+
+    /// Says whose it is.
+    pub(super) fn belong_to(&self, who: &Who) {
+        self.membership.counters().belong_to(who);
     }
 
     /// A command came.

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use nvme_spec::{Cqe, Status};
-use nvmf::wire_log;
+use nvmf::pdu_trace::{ConnectionTrace, Direction};
 use nvmf_engine::{ConnId, Engine, Message};
 use nvmf_proto::capsule::DataLocation;
 use nvmf_proto::pdu::{Batch, Piece};
@@ -27,6 +27,7 @@ use super::Origin;
 use super::connections;
 use super::core::Context;
 use super::timers::Timer;
+use crate::who::{Who, say};
 use admin::Admin;
 use connecting::Connecting;
 use ending::{Life, Why};
@@ -50,7 +51,11 @@ pub(super) struct Connection {
     /// What it is to the target's books; gone, it is off them.
     guard: connections::Connection,
     origin: Origin,
+    /// For every line of the log.
+    who: Who,
     tcp: tcp::Controller,
+    /// Is shown every byte, where PDUs are traced.
+    trace: Option<Box<ConnectionTrace>>,
     entries: Entries,
     stage: Stage,
     life: Life,
@@ -95,10 +100,13 @@ impl Connection {
         origin: Origin,
         cx: &mut Context,
     ) -> Self {
+        let trace = cx.shared.trace.as_ref().map(|trace| trace.connection(&origin.peer).into());
         let mut new = Self {
             id,
             guard,
+            who: origin.who(),
             origin,
+            trace,
             tcp: tcp::Controller::new(cx.shared.tcp),
             entries: Entries::default(),
             stage: Stage::Connecting(Connecting::default()),
@@ -124,6 +132,9 @@ impl Connection {
     /// Takes what came.
     pub(super) fn received<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, bytes: &[u8]) {
         self.heard = cx.now;
+        if let Some(trace) = &mut self.trace {
+            trace.saw(Direction::ToController, [bytes]);
+        }
         let (mut at, mut arrived) = (0, None);
         while self.life == Life::Serving {
             let (n, event) = match self.tcp.handle_bytes(&bytes[at..]) {
@@ -148,15 +159,15 @@ impl Connection {
                     let whole = arrived.take().filter(|(of, _)| *of == slot);
                     let whole = whole.map(|(_, range)| &bytes[range]);
                     if let Some(violation) = &violation {
-                        tracing::warn!(peer = %self.origin.peer, %violation, "damaged data");
+                        say!(warn, self.who, %violation, "damaged data");
                     }
                     self.data(cx, engine, slot, whole, violation.is_some());
                 }
                 Some(ControllerEvent::Rejected { sqe, violation }) => {
-                    tracing::debug!(?sqe, %violation, "command rejected");
+                    say!(debug, self.who, ?sqe, %violation, "command rejected");
                 }
                 Some(ControllerEvent::Terminated(terminated)) => {
-                    tracing::warn!(peer = %self.origin.peer, %terminated, "connection failed");
+                    say!(warn, self.who, %terminated, "connection failed");
                     self.life = Life::Over;
                 }
                 Some(_) => {}
@@ -175,6 +186,9 @@ impl Connection {
         parts: Vec<BytesMut>,
     ) {
         let Some(slot) = self.filling.take() else { return };
+        if let Some(trace) = &mut self.trace {
+            trace.saw(Direction::ToController, parts.iter().map(|part| &**part));
+        }
         for part in &parts {
             self.tcp.handle_payload(part);
         }
@@ -221,7 +235,7 @@ impl Connection {
     fn command<E: Engine>(&mut self, cx: &mut Context, engine: &mut E, command: &ReceivedCommand) {
         let ReceivedCommand { slot, sqe, data } = *command;
         self.entries.begin(slot, &sqe, data);
-        wire_log::command(self.qid(), &sqe);
+        self.who.command(&sqe);
         if let Stage::Io(stage) = &self.stage {
             stage.count();
         }
@@ -276,7 +290,7 @@ impl Connection {
             Ok(()) => self.owe(cx),
             // The command has other data than its fields say.
             Err(error) => {
-                tracing::warn!(peer = %self.origin.peer, %error, "data not received");
+                say!(warn, self.who, %error, "data not received");
                 self.fail(slot, Status::DATA_TRANSFER_ERROR);
             }
         }
@@ -301,17 +315,10 @@ impl Connection {
         self.held += bytes;
     }
 
-    fn qid(&self) -> u16 {
-        match &self.stage {
-            Stage::Connecting(_) | Stage::Admin(_) => 0,
-            Stage::Io(stage) => stage.qid(),
-        }
-    }
-
     /// Answers a command.
     fn respond(&mut self, slot: u16, cqe: Cqe) {
         let cid = self.entries.get(slot).sqe.cid.get();
-        wire_log::response(self.qid(), cid, &cqe);
+        self.who.response(cid, &cqe);
         self.tcp.respond(slot, cqe);
     }
 
@@ -324,7 +331,7 @@ impl Connection {
     fn respond_with_data(&mut self, slot: u16) {
         let length = self.entries.get(slot).data.length();
         if let Err(error) = self.tcp.send_data(slot, length, true) {
-            tracing::warn!(peer = %self.origin.peer, %error, "data not sent");
+            say!(warn, self.who, %error, "data not sent");
             self.fail(slot, Status::INTERNAL_ERROR);
         }
     }
@@ -351,6 +358,9 @@ impl Connection {
             self.tcp.release(slot);
         }
         self.sending_since = Some(cx.now);
+        if let Some(trace) = &mut self.trace {
+            trace.saw(Direction::ToHost, message.slices());
+        }
         if engine.send(self.id, message).is_err() {
             self.life = Life::Over;
         }

@@ -12,6 +12,7 @@ use nvmf_proto::tcp::{Completion, Host, HostConfig, HostEvent, Negotiated, Paylo
 
 use super::socket::{Received, Socket, Wait};
 use crate::data::{for_each_part, room_at};
+use crate::pdu_trace::{ConnectionTrace, PduTrace};
 use crate::transport::{HostTransport, TakeApartError, TransportError, wire_len};
 use crate::{Data, Deadline, Transfer};
 
@@ -42,6 +43,8 @@ pub struct HostParts {
     pub host: Host,
     /// Bytes that were received and that [`host`](Self::host) has not seen.
     pub received: Vec<u8>,
+    /// The trace of PDUs, if there is one. It has seen what was received.
+    pub trace: Option<Box<ConnectionTrace>>,
 }
 
 impl HostTcp {
@@ -52,6 +55,20 @@ impl HostTcp {
         deadline: Deadline,
     ) -> Result<Self, TransportError> {
         Self::handshake(Socket::connect(addr, deadline)?, config, deadline)
+    }
+
+    /// The same, every PDU told to `trace`.
+    pub fn connect_traced(
+        addr: SocketAddr,
+        config: &HostConfig,
+        trace: &PduTrace,
+        deadline: Deadline,
+    ) -> Result<Self, TransportError> {
+        let mut socket = Socket::connect(addr, deadline)?;
+        // Told apart by the address of this end: that of the other is the same for all queues.
+        let local = socket.stream().local_addr()?;
+        socket.trace = Some(trace.connection(format_args!("{local}→{addr}")).into());
+        Self::handshake(socket, config, deadline)
     }
 
     /// Does the handshake on a connected socket, which this takes over.
@@ -308,8 +325,8 @@ impl HostTransport for HostTcp {
         if !self.batch.is_empty() || self.host.wants_transmit() {
             return Err(TakeApartError::Unsent);
         }
-        let (stream, received) = self.socket.into_parts();
-        Ok(HostParts { stream, host: self.host, received })
+        let (stream, received, trace) = self.socket.into_parts();
+        Ok(HostParts { stream, host: self.host, received, trace })
     }
 }
 

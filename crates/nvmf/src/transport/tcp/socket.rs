@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use crate::Deadline;
+use crate::pdu_trace::{ConnectionTrace, Direction};
 use crate::transport::TransportError;
 
 /// Large enough for many commands or responses in one system call.
@@ -50,6 +51,8 @@ pub(super) struct Socket {
     end: usize,
     /// Since when the peer has taken nothing of what there was to send.
     blocked_since: Option<Instant>,
+    /// Of a host's end: is shown every byte.
+    pub(super) trace: Option<Box<ConnectionTrace>>,
 }
 
 impl Socket {
@@ -62,6 +65,7 @@ impl Socket {
             start: 0,
             end: 0,
             blocked_since: None,
+            trace: None,
         })
     }
 
@@ -78,10 +82,10 @@ impl Socket {
         &self.stream
     }
 
-    /// The socket, and the bytes received and not yet consumed.
-    pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+    /// The socket, the bytes received and not yet consumed, and the trace.
+    pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>, Option<Box<ConnectionTrace>>) {
         let left = self.buffered().to_vec();
-        (self.stream, left)
+        (self.stream, left, self.trace)
     }
 
     /// Bytes received and not yet consumed.
@@ -101,6 +105,7 @@ impl Socket {
         let received = receive(&self.stream, &mut self.buffer)?;
         if let Received::Bytes(n) = received {
             (self.start, self.end) = (0, n);
+            show_received(&mut self.trace, &self.buffer[..n]);
         }
         Ok(received)
     }
@@ -112,7 +117,11 @@ impl Socket {
     pub(super) fn take_into(&mut self, room: &mut [u8]) -> io::Result<Received> {
         if self.buffered().is_empty() {
             if room.len() >= STRAIGHT {
-                return receive(&self.stream, room);
+                let received = receive(&self.stream, room)?;
+                if let Received::Bytes(n) = received {
+                    show_received(&mut self.trace, &room[..n]);
+                }
+                return Ok(received);
             }
             let received = self.fill()?;
             if !matches!(received, Received::Bytes(_)) {
@@ -160,6 +169,9 @@ impl Socket {
                 Err(e) => return Err(e.into()),
             };
             self.blocked_since = None;
+            if let Some(trace) = &mut self.trace {
+                trace.saw(Direction::ToController, first(&slices, n));
+            }
             let of_pending = n.min(pending.len());
             pending.drain(..of_pending);
             batch.advance(n - of_pending);
@@ -201,6 +213,21 @@ impl Socket {
             }
         }
     }
+}
+
+fn show_received(trace: &mut Option<Box<ConnectionTrace>>, bytes: &[u8]) {
+    if let Some(trace) = trace {
+        trace.saw(Direction::ToHost, [bytes]);
+    }
+}
+
+/// The first `n` bytes of these pieces.
+fn first<'a>(slices: &'a [IoSlice<'_>], mut n: usize) -> impl Iterator<Item = &'a [u8]> {
+    slices.iter().map(move |slice| {
+        let part = &slice[..slice.len().min(n)];
+        n -= part.len();
+        part
+    })
 }
 
 fn receive(mut stream: &TcpStream, room: &mut [u8]) -> io::Result<Received> {
