@@ -12,7 +12,7 @@
 //! | [`Null`]   | `null:SIZE[,bs=N]`               | nowhere: reads are zeroes, writes are forgotten   |
 //!
 //! [`Faulty`] wraps any of them and makes chosen operations fail or wait, for tests of what stands
-//! above.
+//! above. [`Uncorrectable`] is what Write Uncorrectable marks.
 //!
 //! ```
 //! use nvmf_storage::{Backend, Durability, NamespaceSpec, Zero};
@@ -81,6 +81,7 @@ mod memory;
 mod null;
 mod size;
 mod spec;
+mod uncorrectable;
 mod vectored;
 
 pub use access::{Access, FileAccess, Resident};
@@ -93,6 +94,7 @@ pub use memory::Memory;
 pub use null::Null;
 pub use size::{SizeError, display_size, parse_size};
 pub use spec::{NamespaceSpec, Source, SpecError};
+pub use uncorrectable::{TooManyRanges, Uncorrectable};
 
 use std::fmt::Debug;
 use std::io::{IoSlice, IoSliceMut};

@@ -298,7 +298,8 @@ fn a_copy_is_the_same_with_and_without_the_system_call_for_it() {
         if forget {
             forget_how_to(&[&file.can.copy_range]);
         }
-        let bytes: Vec<u8> = (0..blocks * BLOCK).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(blocks * 4096).collect();
+        let blocks = blocks as u64;
         file.write(BLOCK, &[IoSlice::new(&bytes)], Durability::Cached).unwrap();
         let length = bytes.len();
         file.copy_within(BLOCK, 100 * BLOCK, blocks * BLOCK, Durability::ForceUnitAccess).unwrap();
