@@ -35,7 +35,8 @@ pub use sums::Summand;
 /// Chunks of memory, all of one length, that are lent while others write to them: what was lent
 /// never changes.
 ///
-/// A chunk that was never written, or was taken away, has no memory.
+/// A chunk that was never written, or was taken away, has no memory. More chunks can be
+/// [added](Chunks::grow) while those that are there are in use.
 ///
 /// ```
 /// use nvmf_engine::Chunks;
@@ -73,23 +74,30 @@ const HOMES: usize = 16;
 struct Inner {
     /// Bytes of a chunk.
     length: usize,
-    count: usize,
-    /// Two levels, so that many chunks without memory cost little.
-    tables: Box<[OnceLock<Table>]>,
+    /// It only grows.
+    count: AtomicUsize,
+    /// Three levels, so that many chunks without memory cost little, and that more of them are
+    /// added without moving any that are there.
+    shelves: [OnceLock<Shelf>; SHELVES],
     lost: Mutex<HashMap<Lost, (u64, BytesMut)>>,
 }
+
+type Shelf = Box<[OnceLock<Table>; SHELF]>;
 
 /// Memory that a chunk no longer has, by the chunk's index and the generation.
 type Lost = (usize, u64);
 
 struct Table {
-    leases: Box<[Leases]>,
-    owners: Box<[Owner]>,
+    leases: Box<[Leases; TABLE]>,
+    owners: Box<[Owner; TABLE]>,
     sums: Sums,
 }
 
 /// Chunks in a table.
 const TABLE: usize = 1024;
+/// Tables on a shelf.
+const SHELF: usize = 512;
+const SHELVES: usize = Chunks::MAX / SHELF / TABLE;
 
 /// What is to know of a chunk for lending it.
 #[derive(Default)]
@@ -125,11 +133,38 @@ impl Chunks {
     /// Bytes of the blocks whose [sums](Lent::summands) are kept.
     pub const BLOCK: usize = 4096;
 
+    /// The most chunks there can be: 2^28.
+    pub const MAX: usize = 1 << 28;
+
     /// `count` chunks of `length` bytes, none of which has memory yet.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is more than [`Chunks::MAX`].
     pub fn new(count: usize, length: usize) -> Self {
-        let tables = (0..count.div_ceil(TABLE)).map(|_| OnceLock::new()).collect();
-        let inner = Arc::new(Inner { length, count, tables, lost: Mutex::default() });
-        Self { homes: (0..HOMES).map(|_| Arc::new(Home(Arc::clone(&inner)))).collect() }
+        let inner = Inner {
+            length,
+            count: AtomicUsize::new(0),
+            shelves: [const { OnceLock::new() }; SHELVES],
+            lost: Mutex::default(),
+        };
+        let inner = Arc::new(inner);
+        let homes = (0..HOMES).map(|_| Arc::new(Home(Arc::clone(&inner)))).collect();
+        let chunks = Self { homes };
+        chunks.grow(count);
+        chunks
+    }
+
+    /// Adds chunks without memory until there are `count`, while others use those that are there.
+    /// With as many or more nothing happens.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is more than [`Chunks::MAX`].
+    pub fn grow(&self, count: usize) {
+        assert!(count <= Self::MAX, "{count} chunks are too many");
+        // Nothing is found by it but what has to be made first, so it orders nothing.
+        self.home().count.fetch_max(count, Ordering::Relaxed);
     }
 
     /// Whether a chunk has memory.
@@ -140,8 +175,9 @@ impl Chunks {
     pub fn exists(&self, index: usize) -> bool {
         let inner = self.home();
         inner.check(index, &(0..0));
-        let table = inner.tables[index / TABLE].get();
-        table.is_some_and(|table| !table.leases[index % TABLE].at.load(Ordering::Acquire).is_null())
+        inner
+            .find(index)
+            .is_some_and(|table| !table.leases[index % TABLE].at.load(Ordering::Acquire).is_null())
     }
 
     /// Lends bytes of a chunk; `None` if it has no memory.
@@ -152,7 +188,7 @@ impl Chunks {
     pub fn lend(&self, index: usize, range: Range<usize>) -> Option<Lent> {
         let home = self.home();
         home.check(index, &range);
-        let table = home.tables[index / TABLE].get()?;
+        let table = home.find(index)?;
         let leases = &table.leases[index % TABLE];
         loop {
             let now = leases.word.load(Ordering::Acquire);
@@ -266,7 +302,8 @@ impl Chunks {
 
 impl Inner {
     fn check(&self, index: usize, range: &Range<usize>) {
-        assert!(index < self.count, "chunk {index} of {}", self.count);
+        let count = self.count.load(Ordering::Relaxed);
+        assert!(index < count, "chunk {index} of {count}");
         assert!(range.start <= range.end && range.end <= self.length, "bytes {range:?} of a chunk");
     }
 
@@ -275,20 +312,21 @@ impl Inner {
         self.length / Chunks::BLOCK
     }
 
+    /// The table of a chunk, if it was ever needed.
+    fn find(&self, index: usize) -> Option<&Table> {
+        self.shelves[index / TABLE / SHELF].get()?[index / TABLE % SHELF].get()
+    }
+
     /// The table of a chunk, new if it has to be.
     fn table(&self, index: usize) -> Result<&Table, TryReserveError> {
-        let place = &self.tables[index / TABLE];
-        if let Some(table) = place.get() {
+        if let Some(table) = self.find(index) {
             return Ok(table);
         }
-        let (mut leases, mut owners) = (Vec::new(), Vec::new());
-        leases.try_reserve_exact(TABLE)?;
-        leases.resize_with(TABLE, Leases::default);
-        owners.try_reserve_exact(TABLE)?;
-        owners.resize_with(TABLE, Owner::default);
-        let new = Table { leases: leases.into(), owners: owners.into(), sums: Sums::default() };
-        // If another thread was faster, its table is as good.
-        Ok(place.get_or_init(|| new))
+        let (shelf, leases, owners) = (array()?, array()?, array()?);
+        // If another thread was faster, its shelf and its table are as good.
+        let shelf = self.shelves[index / TABLE / SHELF].get_or_init(|| shelf);
+        let new = Table { leases, owners, sums: Sums::default() };
+        Ok(shelf[index / TABLE % SHELF].get_or_init(|| new))
     }
 
     /// Gives a chunk other memory and the next generation.
@@ -326,6 +364,21 @@ impl Inner {
             drop(memory);
         }
     }
+}
+
+/// As many new ones.
+fn filled<T: Default>(count: usize) -> Result<Box<[T]>, TryReserveError> {
+    let mut new = Vec::new();
+    new.try_reserve_exact(count)?;
+    new.resize_with(count, T::default);
+    Ok(new.into())
+}
+
+/// The same at a length that is known, so that it is not looked up.
+fn array<T: Default, const N: usize>() -> Result<Box<[T; N]>, TryReserveError> {
+    let new = filled(N)?;
+    // It has the length, so nothing is made here.
+    Ok(new.try_into().unwrap_or_else(|_| Box::new(std::array::from_fn(|_| T::default()))))
 }
 
 /// A copy of a chunk, or zeroes.
@@ -403,7 +456,7 @@ impl Lease {
         sum: impl Fn(&[u8]) -> u32,
         each: impl FnMut(Summand<'_>),
     ) {
-        let Some(table) = self.home.tables[self.index / TABLE].get() else { return };
+        let Some(table) = self.home.find(self.index) else { return };
         let chunk = (self.index % TABLE, self.home.blocks(), self.generation);
         table.sums.each(chunk, (self.start + range.start, &self.as_ref()[range]), sum, each);
     }
@@ -430,7 +483,7 @@ impl AsRef<[u8]> for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(table) = self.home.tables[self.index / TABLE].get() else { return };
+        let Some(table) = self.home.find(self.index) else { return };
         let word = &table.leases[self.index % TABLE].word;
         let mut now = word.load(Ordering::Relaxed);
         while generation(now) == self.generation {
@@ -448,7 +501,7 @@ impl fmt::Debug for Chunks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.home();
         f.debug_struct("Chunks")
-            .field("count", &inner.count)
+            .field("count", &inner.count.load(Ordering::Relaxed))
             .field("length", &inner.length)
             .finish_non_exhaustive()
     }

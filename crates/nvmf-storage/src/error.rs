@@ -179,6 +179,88 @@ pub enum OpenError {
     },
 }
 
+/// Why a backend was not resized. One line: what was asked, what is wrong, what to try.
+///
+/// Whatever it is, the size is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResizeError {
+    /// This kind of backend has one size for as long as it lives.
+    #[error("{location} cannot be resized")]
+    Unsupported {
+        /// [`Backend::location`](crate::Backend::location).
+        location: String,
+    },
+    /// It would become smaller.
+    #[error(
+        "cannot shrink from {now} to {bytes} bytes: hosts may have data in what would be cut off; \
+         copy what is to stay to a new namespace of that size, and remove this one"
+    )]
+    Smaller {
+        /// The size asked for, in bytes.
+        bytes: u64,
+        /// The size now, in bytes.
+        now: u64,
+    },
+    /// What is behind it has become smaller than what is served of it.
+    #[error(
+        "cannot resize {}: it has become smaller, {found} of {now} bytes are left; make it as large as it was, or remove the namespace",
+        Shown(path)
+    )]
+    Shrunk {
+        /// The path of the file or device.
+        path: PathBuf,
+        /// How large it is, in bytes.
+        found: u64,
+        /// The size that is served, in bytes.
+        now: u64,
+    },
+    /// A block device is only as large as who made it says.
+    #[error(
+        "cannot grow {}: a block device is extended where it was made (for a logical volume by `lvextend`); then resize without a size",
+        Shown(path)
+    )]
+    Device {
+        /// The path of the device.
+        path: PathBuf,
+    },
+    /// The file was opened for reading only.
+    #[error(
+        "cannot grow {}: it is served read-only; grow it elsewhere, then resize without a size",
+        Shown(path)
+    )]
+    ReadOnly {
+        /// The path of the file.
+        path: PathBuf,
+    },
+    /// More than [`Memory::MAX_BYTES`](crate::Memory::MAX_BYTES).
+    #[error("cannot keep {bytes} bytes in memory: the most is {limit}")]
+    TooLargeForMemory {
+        /// The size asked for, in bytes.
+        bytes: u64,
+        /// The largest size, in bytes.
+        limit: u64,
+    },
+    /// The size is none: not whole blocks, or too large.
+    #[error(transparent)]
+    Geometry(#[from] crate::GeometryError),
+    /// Making it larger failed.
+    #[error("cannot resize: {0}")]
+    Failed(#[source] Error),
+}
+
+impl From<Error> for ResizeError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<io::Error> for ResizeError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 /// A path as one would paste it into a shell, always one line.
 struct Shown<'a>(&'a Path);
 

@@ -1,7 +1,7 @@
 //! A wrapper that makes operations fail or wait, for tests.
 
 use crate::vectored;
-use crate::{Backend, Durability, Error, Geometry, Zero};
+use crate::{Backend, Durability, Error, Geometry, ResizeError, Zero};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -28,7 +28,8 @@ use std::time::Duration;
 /// # }
 /// ```
 ///
-/// An operation that fails does not reach the backend inside. Of several faults that apply to one
+/// An operation that fails does not reach the backend inside. A copy is the reads and writes that it
+/// is made of ([`Backend::copy_within`]). Of several faults that apply to one
 /// operation, all delays are waited for, and the failure is that of the one injected first; each of
 /// them counts the operation.
 ///
@@ -43,7 +44,7 @@ pub struct Faulty<B> {
 #[derive(Debug, Default)]
 struct State {
     faults: Vec<Fault>,
-    counts: [u64; 5],
+    counts: [u64; 6],
 }
 
 /// What a [`Fault`] applies to.
@@ -59,6 +60,8 @@ pub enum Operation {
     WriteZeroes,
     /// [`Backend::deallocate`].
     Deallocate,
+    /// [`Backend::resize`].
+    Resize,
 }
 
 /// How an operation fails.
@@ -95,7 +98,7 @@ impl Fault {
         Self { operation, range, skip: 0, times: u64::MAX, failure, delay: Duration::ZERO }
     }
 
-    /// Only when the operation touches a byte of this range. A flush touches none.
+    /// Only when the operation touches a byte of this range. A flush touches none, nor does a resize.
     #[must_use]
     pub fn within(self, bytes: Range<u64>) -> Self {
         Self { range: Some(bytes), ..self }
@@ -235,6 +238,11 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.deallocate(offset, length)
     }
 
+    fn resize(&self, bytes: Option<u64>) -> Result<Geometry, ResizeError> {
+        self.suffer(Operation::Resize, 0, 0)?;
+        self.inner.resize(bytes)
+    }
+
     fn volatile_write_cache(&self) -> bool {
         self.inner.volatile_write_cache()
     }
@@ -295,6 +303,7 @@ mod tests {
             Operation::Flush,
             Operation::WriteZeroes,
             Operation::Deallocate,
+            Operation::Resize,
         ];
         for failing in all {
             let disk = disk();
@@ -302,6 +311,10 @@ mod tests {
             for operation in all {
                 let result = match operation {
                     Operation::Read => read(&disk, 0).map(|_| ()),
+                    Operation::Resize => match disk.resize(None) {
+                        Err(ResizeError::Failed(error)) => Err(error),
+                        resized => resized.map(|_| ()).map_err(|error| panic!("{error}")),
+                    },
                     Operation::Write => write(&disk, 0, 1),
                     Operation::Flush => disk.flush(),
                     Operation::WriteZeroes => disk.write_zeroes(0, 512, Zero::default()),

@@ -2,11 +2,14 @@
 
 mod direct;
 mod open;
+mod resize;
 mod transfer;
 
 use crate::buffer::{ZERO_BYTES, ZEROES};
-use crate::vectored;
-use crate::{Access, Backend, BlockSize, Durability, Error, FileAccess, Geometry, OpenError, Zero};
+use crate::growing::Growing;
+use crate::{Access, Backend, BlockSize, Durability, Error, FileAccess, Geometry};
+use crate::{OpenError, ResizeError, Zero};
+use crate::{copy, vectored};
 use direct::Direct;
 use open::Opened;
 use std::fs;
@@ -45,7 +48,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub struct File {
     file: fs::File,
-    geometry: Geometry,
+    geometry: Growing,
     /// Canonical.
     path: PathBuf,
     /// A flush failed. The kernel has marked the pages clean that it could not write, so the next
@@ -64,6 +67,7 @@ struct Abilities {
     write_dsync: AtomicBool,
     read_nowait: AtomicBool,
     write_nowait: AtomicBool,
+    copy_range: AtomicBool,
 }
 
 impl File {
@@ -109,10 +113,11 @@ impl File {
             write_dsync: AtomicBool::new(true),
             read_nowait: AtomicBool::new(true),
             write_nowait: AtomicBool::new(true),
+            copy_range: AtomicBool::new(true),
         };
         Self {
             file: opened.file,
-            geometry: opened.geometry,
+            geometry: Growing::new(opened.geometry),
             path: opened.path,
             writes_lost: AtomicBool::new(false),
             can,
@@ -212,6 +217,25 @@ impl File {
         Ok(())
     }
 
+    /// Copies what of a checked range the system copies by itself; returns how much that is.
+    fn copy_range(&self, from: u64, to: u64, length: u64) -> Result<u64, Error> {
+        let mut done = 0;
+        while done < length && self.can.copy_range.load(Ordering::Relaxed) {
+            match transfer::copy_range(&self.file, from + done, to + done, length - done) {
+                // The end of the file, or no progress: a read will tell.
+                Ok(0) => break,
+                Ok(count) => done += count.min(length - done),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Said of what is no regular file, and by some file systems for lengths they lack.
+                Err(error) if refused(&error) || error.kind() == io::ErrorKind::InvalidInput => {
+                    self.can.copy_range.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(done)
+    }
+
     fn refuse_if_lost(&self) -> Result<(), Error> {
         match self.writes_lost.load(Ordering::Acquire) {
             true => Err(Error::WritesLost),
@@ -249,11 +273,11 @@ fn refused(error: &io::Error) -> bool {
 
 impl Backend for File {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        self.geometry.get()
     }
 
     fn read(&self, offset: u64, into: &mut [IoSliceMut<'_>]) -> Result<(), Error> {
-        self.geometry.check_range(offset, vectored::length_mut(into))?;
+        self.geometry().check_range(offset, vectored::length_mut(into))?;
         let read = |into: &mut [IoSliceMut<'_>], at| transfer::read(&self.file, into, at);
         let result = match &self.direct {
             Some(direct) => direct.read_all(into, offset, read),
@@ -268,7 +292,7 @@ impl Backend for File {
         from: &[IoSlice<'_>],
         durability: Durability,
     ) -> Result<(), Error> {
-        self.geometry.check_write(offset, vectored::length(from))?;
+        self.geometry().check_write(offset, vectored::length(from))?;
         match durability {
             Durability::Cached => self.write_cached(offset, from),
             Durability::ForceUnitAccess => self.write_durably(offset, from),
@@ -276,14 +300,14 @@ impl Backend for File {
     }
 
     fn flush(&self) -> Result<(), Error> {
-        if self.geometry.read_only() {
+        if self.geometry().read_only() {
             return Ok(());
         }
         self.sync()
     }
 
     fn write_zeroes(&self, offset: u64, length: u64, how: Zero) -> Result<(), Error> {
-        self.geometry.check_write(offset, length)?;
+        self.geometry().check_write(offset, length)?;
         match how.deallocate {
             true => self.zero(offset, length, &[Hole::Punch, Hole::ZeroRange])?,
             false => self.zero(offset, length, &[Hole::ZeroRange])?,
@@ -295,13 +319,41 @@ impl Backend for File {
     }
 
     fn deallocate(&self, offset: u64, length: u64) -> Result<(), Error> {
-        self.geometry.check_write(offset, length)?;
+        self.geometry().check_write(offset, length)?;
         self.zero(offset, length, &[Hole::Punch, Hole::ZeroRange])
+    }
+
+    /// A regular file is made longer, and that is durable when it returns; its new part is a hole.
+    /// If it is longer already, because others made it so, nothing of that is cut off.
+    ///
+    /// A block device cannot be made larger from here ([`ResizeError::Device`]), but `None` takes
+    /// what it has become.
+    fn resize(&self, bytes: Option<u64>) -> Result<Geometry, ResizeError> {
+        self.geometry.resize(|now| self.prepare(now, bytes))
+    }
+
+    /// By `copy_file_range` where the system has it for this file, so that the data does not come
+    /// through this process, and is shared by the file system if it can. Past the page cache, and
+    /// where the two overlap, through a buffer.
+    fn copy_within(
+        &self,
+        from: u64,
+        to: u64,
+        length: u64,
+        durability: Durability,
+    ) -> Result<(), Error> {
+        let geometry = self.geometry();
+        geometry.check_range(from, length)?;
+        geometry.check_write(to, length)?;
+        let apart = from.abs_diff(to) >= length;
+        let done =
+            if apart && self.direct.is_none() { self.copy_range(from, to, length)? } else { 0 };
+        copy::through_a_buffer(self, from + done, to + done, length - done, durability)
     }
 
     /// True if it can be written: the page cache, or past it the device's own.
     fn volatile_write_cache(&self) -> bool {
-        !self.geometry.read_only()
+        !self.geometry().read_only()
     }
 
     /// `file:` and the canonical path; bytes that are not UTF-8 are escaped as `\xNN`.
@@ -319,7 +371,7 @@ impl Backend for File {
 
 impl FileAccess for File {
     fn try_read(&self, offset: u64, into: &mut [u8]) -> Option<Result<(), Error>> {
-        if let Err(error) = self.geometry.check_range(offset, into.len() as u64) {
+        if let Err(error) = self.geometry().check_range(offset, into.len() as u64) {
             return Some(Err(error));
         }
         // Past the page cache everything waits for the device, whatever the flag says.
@@ -333,7 +385,7 @@ impl FileAccess for File {
     }
 
     fn try_write(&self, offset: u64, from: &[u8]) -> Option<Result<(), Error>> {
-        if let Err(error) = self.geometry.check_write(offset, from.len() as u64) {
+        if let Err(error) = self.geometry().check_write(offset, from.len() as u64) {
             return Some(Err(error));
         }
         if self.direct.is_some() {

@@ -98,6 +98,11 @@ impl Geometry {
         Self::new(block_size, bytes >> block_size.shift)
     }
 
+    /// The same with `blocks` blocks, which must be a number that [`Geometry::new`] takes.
+    pub(crate) const fn with_blocks(self, blocks: u64) -> Self {
+        Self { blocks, ..self }
+    }
+
     /// The same blocks, read-only or not.
     #[must_use]
     pub const fn with_read_only(self, read_only: bool) -> Self {

@@ -1,8 +1,8 @@
 //! Where the blocks of an NVMe namespace live.
 //!
 //! A target that answers Read, Write, Flush, Write Zeroes and Dataset Management needs something
-//! behind it that keeps bytes. That something is a [`Backend`]: a fixed number of equal blocks,
-//! addressed by byte offset, used by many threads at once. This crate defines the trait, has the
+//! behind it that keeps bytes. That something is a [`Backend`]: a number of equal blocks, which may
+//! grow, addressed by byte offset, used by many threads at once. This crate defines the trait, has the
 //! three backends most people want, and turns a line such as `file:/srv/disk.img,bs=512` into one:
 //!
 //! | Backend    | Spec                             | The blocks are                                    |
@@ -12,7 +12,7 @@
 //! | [`Null`]   | `null:SIZE[,bs=N]`               | nowhere: reads are zeroes, writes are forgotten   |
 //!
 //! [`Faulty`] wraps any of them and makes chosen operations fail or wait, for tests of what stands
-//! above.
+//! above. [`Uncorrectable`] is what Write Uncorrectable marks.
 //!
 //! ```
 //! use nvmf_storage::{Backend, Durability, NamespaceSpec, Zero};
@@ -53,6 +53,8 @@
 //! * **Ranges are checked.** A range that is not whole blocks or reaches past the end is an error,
 //!   and nothing was read or written.
 //! * **Zeroed and deallocated blocks read as zeroes.** Always, whatever the file system below can do.
+//! * **It grows while it is in use.** [`Backend::resize`] adds blocks at the end; what runs meanwhile
+//!   sees the old size or the new one.
 //!
 //! # What it does not do
 //!
@@ -61,26 +63,30 @@
 //!   without waiting where the page cache has it, and its descriptor is there for a ring.
 //! * No atomic writes beyond one block in memory, and in [`File`] none beyond what the file system
 //!   gives: a read that races a write of the same block may see part of each.
-//! * No resizing: the geometry is read once, when the backend is opened.
+//! * No shrinking, and no growing by itself: a file or a device that others made larger is looked at
+//!   again when [`Backend::resize`] is called, and not before.
 //! * No metadata or protection information, no thin-provisioning thresholds, no encryption.
 //! * Block sizes are 512 and 4096 bytes, the two every host understands.
 //! * No Windows. On Unix systems other than Linux holes are not punched but written as zeroes.
 
 mod access;
 mod buffer;
+mod copy;
 mod error;
 mod fault;
 mod file;
 mod geometry;
+mod growing;
 mod memory;
 mod null;
 mod size;
 mod spec;
+mod uncorrectable;
 mod vectored;
 
 pub use access::{Access, FileAccess, Resident};
 pub use buffer::aligned_buffer;
-pub use error::{Error, OpenError};
+pub use error::{Error, OpenError, ResizeError};
 pub use fault::{Failure, Fault, Faulty, Operation};
 pub use file::File;
 pub use geometry::{BlockSize, Geometry, GeometryError};
@@ -88,12 +94,13 @@ pub use memory::Memory;
 pub use null::Null;
 pub use size::{SizeError, display_size, parse_size};
 pub use spec::{NamespaceSpec, Source, SpecError};
+pub use uncorrectable::{TooManyRanges, Uncorrectable};
 
 use std::fmt::Debug;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 
-/// A fixed number of equal blocks that can be read and written by many threads at once.
+/// Equal blocks that can be read and written by many threads at once.
 ///
 /// Offsets and lengths are in bytes and must be whole blocks of [`Backend::geometry`]; the
 /// implementation checks them ([`Geometry::check_range`] does it in one call) and answers
@@ -107,7 +114,11 @@ use std::sync::Arc;
 /// offers ways round waiting. Two calls that overlap and run at the same time may be seen in
 /// either order, block by block.
 pub trait Backend: Send + Sync + Debug {
-    /// The size and shape, the same for as long as the backend lives.
+    /// The size and shape.
+    ///
+    /// Of these only [`Geometry::blocks`] ever changes, and it only grows ([`Backend::resize`]). So a
+    /// range that was inside once stays inside, and a caller may keep what it was told for as long as
+    /// it takes to do one command.
     fn geometry(&self) -> Geometry;
 
     /// Fills `into`, one slice after the other, with the bytes from byte `offset` on.
@@ -152,6 +163,50 @@ pub trait Backend: Send + Sync + Debug {
     ///
     /// As [`Backend::write`].
     fn deallocate(&self, offset: u64, length: u64) -> Result<(), Error>;
+
+    /// Makes it larger, while others use it; returns the geometry from now on.
+    ///
+    /// `Some(bytes)` is the new size, in whole blocks. The size that it has is fine and changes
+    /// nothing. `None` means to look again how large what is behind it has become: a file that was
+    /// made longer, a device that was extended. Where nothing is behind it, that changes nothing.
+    ///
+    /// Added blocks read as zeroes, unless they are of a file or device that others made larger:
+    /// then they are what those put there. An operation that runs meanwhile sees the old size or the
+    /// new one, never some of each.
+    ///
+    /// It may wait, even where [`Backend::access`] is [`Access::Resident`].
+    ///
+    /// # Errors
+    ///
+    /// [`ResizeError`]; the geometry is as it was then. It is [`ResizeError::Unsupported`] unless a
+    /// backend does better.
+    fn resize(&self, bytes: Option<u64>) -> Result<Geometry, ResizeError> {
+        let _ = bytes;
+        Err(ResizeError::Unsupported { location: self.location() })
+    }
+
+    /// Copies `length` bytes from byte `from` on to byte `to` on (one source range of the Copy
+    /// command).
+    ///
+    /// Where the two overlap, the result is a copy of what was there before, if nobody writes there
+    /// meanwhile. This is one call's promise, not one to hosts: for the Copy command the data is
+    /// undefined where source and destination overlap.
+    ///
+    /// Unless a backend does better, it reads and writes through a buffer of at most 256 KiB, and
+    /// with [`Durability::ForceUnitAccess`] flushes at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::read`] and [`Backend::write`]. Ranges are checked before anything is copied.
+    fn copy_within(
+        &self,
+        from: u64,
+        to: u64,
+        length: u64,
+        durability: Durability,
+    ) -> Result<(), Error> {
+        copy::through_a_buffer(self, from, to, length, durability)
+    }
 
     /// Whether a write that returned can still be lost before a flush (Identify Controller, VWC).
     fn volatile_write_cache(&self) -> bool;
@@ -221,6 +276,20 @@ macro_rules! forward_backend {
 
             fn deallocate(&self, offset: u64, length: u64) -> Result<(), Error> {
                 (**self).deallocate(offset, length)
+            }
+
+            fn resize(&self, bytes: Option<u64>) -> Result<Geometry, ResizeError> {
+                (**self).resize(bytes)
+            }
+
+            fn copy_within(
+                &self,
+                from: u64,
+                to: u64,
+                length: u64,
+                durability: Durability,
+            ) -> Result<(), Error> {
+                (**self).copy_within(from, to, length, durability)
             }
 
             fn volatile_write_cache(&self) -> bool {

@@ -1,8 +1,10 @@
 //! Blocks in the memory of this process.
 
 use crate::buffer::{ZERO_BYTES, ZEROES};
+use crate::growing::{self, Growing};
 use crate::vectored::{self, Gather, Scatter};
-use crate::{Access, Backend, Durability, Error, Geometry, OpenError, Resident, Zero};
+use crate::{Access, Backend, Durability, Error, Geometry};
+use crate::{OpenError, Resident, ResizeError, Zero};
 use bytes::{Bytes, BytesMut};
 use nvmf_engine::{Chunks, Lent, Replaced};
 use std::fmt;
@@ -35,7 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// # Ok::<(), nvmf_storage::OpenError>(())
 /// ```
 pub struct Memory {
-    geometry: Geometry,
+    geometry: Growing,
     number: u32,
     /// One that has no memory is all zeroes; the last may be longer than what there is of it.
     chunks: Chunks,
@@ -47,7 +49,7 @@ const CHUNK: u64 = Memory::CHUNK;
 const CHUNK_BYTES: usize = ZERO_BYTES;
 
 impl Memory {
-    /// The most bytes one can have: 16 TiB. (A table that is allocated at once takes some MiB then.)
+    /// The most bytes one can have: 16 TiB.
     pub const MAX_BYTES: u64 = 16 << 40;
 
     /// The bytes that are allocated, lent and adopted together: 64 KiB. A multiple of every block
@@ -64,12 +66,10 @@ impl Memory {
         if bytes > Self::MAX_BYTES {
             return Err(OpenError::TooLargeForMemory { bytes, limit: Self::MAX_BYTES });
         }
-        let too_large = |_| OpenError::TooLargeForMemory { bytes, limit: Self::MAX_BYTES };
-        let count = usize::try_from(bytes.div_ceil(CHUNK)).map_err(too_large)?;
         Ok(Self {
-            geometry,
+            geometry: Growing::new(geometry),
             number: 1,
-            chunks: Chunks::new(count, CHUNK_BYTES),
+            chunks: Chunks::new(chunks_of(geometry), CHUNK_BYTES),
             allocated: AtomicU64::new(0),
         })
     }
@@ -114,13 +114,16 @@ impl Memory {
             if !self.chunks.exists(piece.chunk) {
                 continue;
             }
-            let to_the_end = piece.end_offset == self.geometry.bytes();
-            if piece.range.start == 0 && (piece.range.end == CHUNK_BYTES || to_the_end) {
-                let replaced = self.chunks.replace(piece.chunk, None);
-                if replaced.map_err(|_| Error::NoSpace)?.existed {
-                    self.allocated.fetch_sub(CHUNK, Ordering::Relaxed);
-                }
-            } else {
+            let freed = match piece.range {
+                Range { start: 0, end: CHUNK_BYTES } => self.free(piece.chunk).map(|()| true),
+                // If it grew now, there could be blocks behind the piece.
+                Range { start: 0, .. } => self.geometry.held(|geometry| {
+                    let to_the_end = piece.end_offset == geometry.bytes();
+                    if to_the_end { self.free(piece.chunk).map(|()| true) } else { Ok(false) }
+                }),
+                _ => Ok(false),
+            };
+            if !freed? {
                 let cleared = self.chunks.update(piece.chunk, piece.range, |bytes| bytes.fill(0));
                 if cleared.map_err(|_| Error::NoSpace)? {
                     self.allocated.fetch_add(CHUNK, Ordering::Relaxed);
@@ -129,16 +132,31 @@ impl Memory {
         }
         Ok(())
     }
+
+    /// Gives a chunk's memory back.
+    fn free(&self, chunk: usize) -> Result<(), Error> {
+        let replaced = self.chunks.replace(chunk, None);
+        if replaced.map_err(|_| Error::NoSpace)?.existed {
+            self.allocated.fetch_sub(CHUNK, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// How many chunks it takes, at most [`Chunks::MAX`].
+fn chunks_of(geometry: Geometry) -> usize {
+    const _: () = assert!(Memory::MAX_BYTES / CHUNK == Chunks::MAX as u64);
+    usize::try_from(geometry.bytes().div_ceil(CHUNK)).map_or(Chunks::MAX, |n| n.min(Chunks::MAX))
 }
 
 impl Backend for Memory {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        self.geometry.get()
     }
 
     fn read(&self, offset: u64, into: &mut [IoSliceMut<'_>]) -> Result<(), Error> {
         let length = vectored::length_mut(into);
-        self.geometry.check_range(offset, length)?;
+        self.geometry().check_range(offset, length)?;
         let mut scatter = Scatter::new(into);
         for piece in pieces(offset, length) {
             let length = piece.range.len();
@@ -152,7 +170,7 @@ impl Backend for Memory {
 
     fn write(&self, offset: u64, from: &[IoSlice<'_>], _: Durability) -> Result<(), Error> {
         let length = vectored::length(from);
-        self.geometry.check_write(offset, length)?;
+        self.geometry().check_write(offset, length)?;
         self.put_all(offset, length, Gather::new(from))
     }
 
@@ -161,13 +179,27 @@ impl Backend for Memory {
     }
 
     fn write_zeroes(&self, offset: u64, length: u64, _: Zero) -> Result<(), Error> {
-        self.geometry.check_write(offset, length)?;
+        self.geometry().check_write(offset, length)?;
         self.clear(offset, length)
     }
 
     fn deallocate(&self, offset: u64, length: u64) -> Result<(), Error> {
-        self.geometry.check_write(offset, length)?;
+        self.geometry().check_write(offset, length)?;
         self.clear(offset, length)
+    }
+
+    /// Takes no memory: added blocks are like those that were never written.
+    fn resize(&self, bytes: Option<u64>) -> Result<Geometry, ResizeError> {
+        let Some(bytes) = bytes else { return Ok(self.geometry()) };
+        self.geometry.resize(|now| {
+            let new = growing::grown(now, bytes)?;
+            if bytes > Self::MAX_BYTES {
+                return Err(ResizeError::TooLargeForMemory { bytes, limit: Self::MAX_BYTES });
+            }
+            // What the last chunk has behind the old end was never written: it is zero.
+            self.chunks.grow(chunks_of(new));
+            Ok(new)
+        })
     }
 
     /// False: a flush would change nothing.
@@ -186,7 +218,7 @@ impl Backend for Memory {
 
 impl Resident for Memory {
     fn lend(&self, offset: u64, length: u64, each: &mut dyn FnMut(Lent)) -> Result<(), Error> {
-        self.geometry.check_range(offset, length)?;
+        self.geometry().check_range(offset, length)?;
         for piece in pieces(offset, length) {
             let lent = self.chunks.lend(piece.chunk, piece.range.clone());
             each(lent.unwrap_or_else(|| Bytes::from_static(&ZEROES[piece.range]).into()));
@@ -200,7 +232,7 @@ impl Resident for Memory {
 
     fn adopt(&self, offset: u64, mut from: BytesMut) -> Result<Option<BytesMut>, Error> {
         let length = from.len() as u64;
-        self.geometry.check_write(offset, length)?;
+        self.geometry().check_write(offset, length)?;
         let whole = length == CHUNK && offset.is_multiple_of(CHUNK);
         // A part of a large allocation would keep all of it, and `allocated` would not say so.
         if !whole || from.try_reclaim(CHUNK_BYTES / 2) {
@@ -220,7 +252,7 @@ impl Resident for Memory {
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory")
-            .field("geometry", &self.geometry)
+            .field("geometry", &self.geometry())
             .field("number", &self.number)
             .field("allocated", &self.allocated())
             .finish_non_exhaustive()

@@ -1,8 +1,9 @@
 //! Blocks that are nowhere.
 
 use crate::buffer::{ZERO_BYTES, ZEROES};
+use crate::growing::{self, Growing};
 use crate::vectored;
-use crate::{Access, Backend, Durability, Error, Geometry, Resident, Zero};
+use crate::{Access, Backend, Durability, Error, Geometry, Resident, ResizeError, Zero};
 use bytes::{Bytes, BytesMut};
 use nvmf_engine::Lent;
 use std::io::{IoSlice, IoSliceMut};
@@ -19,7 +20,7 @@ use std::io::{IoSlice, IoSliceMut};
 /// ```
 #[derive(Debug)]
 pub struct Null {
-    geometry: Geometry,
+    geometry: Growing,
     number: u32,
 }
 
@@ -27,7 +28,7 @@ impl Null {
     /// A null device of this size; its location is `null:1`.
     #[must_use]
     pub fn new(geometry: Geometry) -> Self {
-        Self { geometry, number: 1 }
+        Self { geometry: Growing::new(geometry), number: 1 }
     }
 
     /// The same with the location `null:number`.
@@ -39,17 +40,17 @@ impl Null {
 
 impl Backend for Null {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        self.geometry.get()
     }
 
     fn read(&self, offset: u64, into: &mut [IoSliceMut<'_>]) -> Result<(), Error> {
-        self.geometry.check_range(offset, vectored::length_mut(into))?;
+        self.geometry().check_range(offset, vectored::length_mut(into))?;
         into.iter_mut().for_each(|slice| slice.fill(0));
         Ok(())
     }
 
     fn write(&self, offset: u64, from: &[IoSlice<'_>], _: Durability) -> Result<(), Error> {
-        self.geometry.check_write(offset, vectored::length(from))
+        self.geometry().check_write(offset, vectored::length(from))
     }
 
     fn flush(&self) -> Result<(), Error> {
@@ -57,11 +58,15 @@ impl Backend for Null {
     }
 
     fn write_zeroes(&self, offset: u64, length: u64, _: Zero) -> Result<(), Error> {
-        self.geometry.check_write(offset, length)
+        self.geometry().check_write(offset, length)
     }
 
     fn deallocate(&self, offset: u64, length: u64) -> Result<(), Error> {
-        self.geometry.check_write(offset, length)
+        self.geometry().check_write(offset, length)
+    }
+
+    fn resize(&self, bytes: Option<u64>) -> Result<Geometry, ResizeError> {
+        self.geometry.resize(|now| bytes.map_or(Ok(now), |bytes| growing::grown(now, bytes)))
     }
 
     /// False: there is nothing to lose.
@@ -80,7 +85,7 @@ impl Backend for Null {
 
 impl Resident for Null {
     fn lend(&self, offset: u64, length: u64, each: &mut dyn FnMut(Lent)) -> Result<(), Error> {
-        self.geometry.check_range(offset, length)?;
+        self.geometry().check_range(offset, length)?;
         let mut left = length;
         while left > 0 {
             let part = usize::try_from(left).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
@@ -95,7 +100,7 @@ impl Resident for Null {
     }
 
     fn adopt(&self, offset: u64, from: BytesMut) -> Result<Option<BytesMut>, Error> {
-        self.geometry.check_write(offset, from.len() as u64)?;
+        self.geometry().check_write(offset, from.len() as u64)?;
         Ok(Some(from))
     }
 }

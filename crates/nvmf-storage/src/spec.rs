@@ -85,6 +85,25 @@ impl NamespaceSpec {
         Self { source, block_size: BlockSize::default(), uuid: None }
     }
 
+    /// The same with another size in bytes, for memory and null: what to keep of one that was
+    /// [resized](Backend::resize), so that it is opened as large again. The spec of a file has no
+    /// size, and stays as it is.
+    ///
+    /// ```
+    /// use nvmf_storage::NamespaceSpec;
+    /// let spec: NamespaceSpec = "mem:1G,bs=512".parse()?;
+    /// assert_eq!(spec.with_bytes(3 << 30).to_string(), "mem:3G,bs=512");
+    /// # Ok::<(), nvmf_storage::SpecError>(())
+    /// ```
+    #[must_use]
+    pub fn with_bytes(mut self, size: u64) -> Self {
+        match &mut self.source {
+            Source::Memory { bytes } | Source::Null { bytes } => *bytes = size,
+            Source::File { .. } => {}
+        }
+        self
+    }
+
     /// Opens what the spec says. The location of memory and null is `mem:1` and `null:1`.
     ///
     /// # Errors
@@ -450,6 +469,18 @@ mod tests {
         assert_eq!(disk.geometry().blocks(), 256);
         let canonical = image.path().canonicalize().unwrap();
         assert_eq!(disk.location(), format!("file:{}", canonical.display()));
+    }
+
+    #[test]
+    fn a_spec_of_what_was_resized_opens_as_large_again() {
+        for text in ["mem:1M", "null:1M"] {
+            let spec = parsed(text);
+            let disk = spec.open().unwrap();
+            let geometry = disk.resize(Some(3 << 20)).unwrap();
+            let saved = parsed(&spec.with_bytes(geometry.bytes()).to_string());
+            assert_eq!(saved.open().unwrap().geometry(), geometry);
+        }
+        assert_eq!(parsed("file:a,ro").with_bytes(1 << 20).to_string(), "file:a,ro");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use nvmf_storage::{
-    Backend, BlockSize, Durability, Error, Geometry, Memory, OpenError, Resident, Zero,
+    Backend, BlockSize, Durability, Error, Geometry, Memory, OpenError, Resident, ResizeError, Zero,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +53,66 @@ fn a_short_last_chunk_is_given_back_too() {
     assert_eq!(disk.allocated(), CHUNK);
     disk.deallocate(CHUNK, 4096).unwrap();
     assert_eq!(disk.allocated(), 0);
+}
+
+#[test]
+fn it_grows_to_the_most_and_not_beyond() {
+    let disk = memory(4096);
+    write(&disk, 0, &[1; 4096]);
+    let error = disk.resize(Some(Memory::MAX_BYTES + 4096)).unwrap_err();
+    assert!(matches!(error, ResizeError::TooLargeForMemory { .. }), "{error}");
+    assert_eq!(disk.resize(None).unwrap().blocks(), 1);
+    disk.resize(Some(Memory::MAX_BYTES)).unwrap();
+    write(&disk, Memory::MAX_BYTES - 4096, &[2; 4096]);
+    assert_eq!(disk.allocated(), 2 * CHUNK);
+    assert_eq!(lend(&disk, 0, CHUNK)[0][..], [vec![1; 4096], vec![0; 15 * 4096]].concat());
+}
+
+/// The last chunk is given back when what there is of it is deallocated; not if a block is added and
+/// written just then.
+#[test]
+fn what_is_written_behind_the_old_end_is_not_deallocated_with_it() {
+    for round in 0..3000 {
+        let disk = memory(4096);
+        write(&disk, 0, &[1; 4096]);
+        let begin = std::sync::Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                begin.wait();
+                disk.deallocate(0, 4096).unwrap();
+            });
+            begin.wait();
+            disk.resize(Some(8192)).unwrap();
+            write(&disk, 4096, &[2; 4096]);
+        });
+        assert_eq!(lend(&disk, 0, 8192).concat(), [[0; 4096], [2; 4096]].concat(), "{round}");
+    }
+}
+
+/// Each block that was added is there at once, for every thread that hears of it.
+#[test]
+fn it_grows_while_others_use_it() {
+    const BLOCKS: u64 = 1000;
+    let disk = memory(4096);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let bytes = disk.geometry().bytes();
+                    write(&disk, bytes - 4096, &[3; 4096]);
+                    assert_eq!(lend(&disk, bytes - 4096, 4096)[0][..], [3; 4096]);
+                    let zeroes_or_written = lend(&disk, 0, bytes).concat();
+                    assert_eq!(zeroes_or_written.len() as u64, bytes);
+                    if bytes == BLOCKS * 4096 {
+                        break;
+                    }
+                }
+            });
+        }
+        for blocks in 2..=BLOCKS {
+            disk.resize(Some(blocks * 4096)).unwrap();
+        }
+    });
 }
 
 fn lend(disk: &Memory, offset: u64, length: u64) -> Vec<Bytes> {

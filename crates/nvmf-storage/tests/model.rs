@@ -4,7 +4,8 @@
 
 use bytes::{Bytes, BytesMut};
 use nvmf_storage::{
-    Access, Backend, BlockSize, Durability, Error, File, Geometry, Memory, Null, Zero,
+    Access, Backend, BlockSize, Durability, Error, File, Geometry, GeometryError, Memory, Null,
+    ResizeError, Zero,
 };
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -40,6 +41,16 @@ enum Op {
     Adopt {
         at: Range,
         seed: u8,
+    },
+    Copy {
+        at: Range,
+        /// May overlap.
+        to: u64,
+        durability: Durability,
+    },
+    /// In bytes; may be no size, or a smaller one.
+    Resize {
+        bytes: Option<u64>,
     },
     Flush,
 }
@@ -89,6 +100,14 @@ fn op(block: u64) -> impl Strategy<Value = Op> {
         2 => (0_u64..5, any::<u8>()).prop_map(|(chunk, seed)| {
             Op::Adopt { at: Range { offset: chunk * Memory::CHUNK, length: Memory::CHUNK }, seed }
         }),
+        3 => (range(block), range(block), durability())
+            .prop_map(|(at, to, durability)| Op::Copy { at, to: to.offset, durability }),
+        1 => prop_oneof![
+            8 => (BYTES / block..(BYTES + 3 * Memory::CHUNK) / block).prop_map(move |n| n * block),
+            1 => 0..2 * BYTES,
+        ]
+        .prop_map(|bytes| Op::Resize { bytes: Some(bytes) }),
+        1 => Just(Op::Resize { bytes: None }),
         1 => Just(Op::Flush),
     ]
 }
@@ -120,6 +139,29 @@ fn verdict(result: &Result<(), Error>) -> Verdict {
         Err(Error::OutOfRange { .. }) => Verdict::OutOfRange,
         Err(other) => panic!("{other:?}"),
     }
+}
+
+/// Makes the size another one, if it is one, and larger; returns what it should be then.
+fn resize(disk: &dyn Backend, bytes: Option<u64>) -> Geometry {
+    let before = disk.geometry();
+    let result = disk.resize(bytes);
+    let after = match (bytes, &result) {
+        (None, Ok(_)) => before,
+        (Some(bytes), Err(ResizeError::Smaller { .. })) if bytes < before.bytes() => before,
+        (Some(bytes), result) if !bytes.is_multiple_of(u64::from(before.block_size())) => {
+            let error = result.as_ref().unwrap_err();
+            assert!(matches!(error, ResizeError::Geometry(GeometryError::Ragged { .. })));
+            before
+        }
+        (Some(bytes), Ok(_)) if bytes >= before.bytes() => {
+            let size = BlockSize::new(before.block_size()).unwrap();
+            Geometry::from_bytes(size, bytes).unwrap()
+        }
+        (bytes, result) => panic!("{before:?} to {bytes:?}: {result:?}"),
+    };
+    assert!(result.is_err() || result.unwrap() == after);
+    assert_eq!(disk.geometry(), after);
+    after
 }
 
 /// Lengths of the slices that `cuts` makes of `length` bytes, empty ones among them.
@@ -206,10 +248,10 @@ impl Chunks {
     }
 
     /// Forgets those that lie wholly in the range.
-    fn clear(&mut self, at: Range) {
+    fn clear(&mut self, at: Range, bytes: u64) {
         let end = at.offset + at.length;
         self.0.retain(|chunk| {
-            let (start, stop) = (chunk * Memory::CHUNK, ((chunk + 1) * Memory::CHUNK).min(BYTES));
+            let (start, stop) = (chunk * Memory::CHUNK, ((chunk + 1) * Memory::CHUNK).min(bytes));
             start < at.offset || stop > end
         });
     }
@@ -222,7 +264,7 @@ impl Chunks {
 /// Does what `ops` say to `disk` and to a vector; `allocated` is shown the chunks that are in use
 /// after each.
 fn follows_the_model(disk: &dyn Backend, ops: &[Op], allocated: impl Fn(&Chunks)) {
-    let geometry = disk.geometry();
+    let mut geometry = disk.geometry();
     let mut model = vec![0; usize::try_from(geometry.bytes()).unwrap()];
     let (mut leases, mut chunks) = (Vec::new(), Chunks::default());
     for op in ops {
@@ -230,6 +272,22 @@ fn follows_the_model(disk: &dyn Backend, ops: &[Op], allocated: impl Fn(&Chunks)
             Op::Flush => {
                 disk.flush().unwrap();
                 continue;
+            }
+            Op::Resize { bytes } => {
+                geometry = resize(disk, *bytes);
+                model.resize(usize::try_from(geometry.bytes()).unwrap(), 0);
+                continue;
+            }
+            Op::Copy { at, to, durability } => {
+                let to = Range { offset: *to, length: at.length };
+                let result = disk.copy_within(at.offset, to.offset, at.length, *durability);
+                if result.is_ok() {
+                    let bytes = part(&mut model, *at).to_vec();
+                    part(&mut model, to).copy_from_slice(&bytes);
+                    chunks.write(to);
+                }
+                let second = expected(geometry, *at) == Verdict::Fine;
+                (&if second { to } else { *at }, result)
             }
             Op::Read { at, cuts } => {
                 let mut bytes = vec![0xEE; usize::try_from(at.length).unwrap()];
@@ -273,7 +331,7 @@ fn follows_the_model(disk: &dyn Backend, ops: &[Op], allocated: impl Fn(&Chunks)
                 };
                 if result.is_ok() {
                     part(&mut model, *at).fill(0);
-                    chunks.clear(*at);
+                    chunks.clear(*at, geometry.bytes());
                 }
                 (at, result)
             }
@@ -313,7 +371,7 @@ proptest! {
         let disk = Memory::new(Geometry::from_bytes(size, BYTES).unwrap()).unwrap();
         follows_the_model(&disk, &ops, |chunks| assert_eq!(disk.allocated(), chunks.bytes()));
         // Emptied, it holds nothing.
-        disk.deallocate(0, BYTES).unwrap();
+        disk.deallocate(0, disk.geometry().bytes()).unwrap();
         prop_assert_eq!(disk.allocated(), 0);
     }
 
@@ -323,7 +381,8 @@ proptest! {
         image.as_file().set_len(BYTES).unwrap();
         let disk = File::open(image.path(), size, false).unwrap();
         follows_the_model(&disk, &ops, |_| {});
-        prop_assert_eq!(image.as_file().metadata().unwrap().len(), BYTES, "it kept its size");
+        let length = image.as_file().metadata().unwrap().len();
+        prop_assert_eq!(length, disk.geometry().bytes(), "it has its size");
     }
 
     #[test]
@@ -332,6 +391,16 @@ proptest! {
         for op in &ops {
             let (at, result) = match op {
                 Op::Flush => continue,
+                Op::Resize { bytes } => {
+                    resize(&disk, *bytes);
+                    continue;
+                }
+                Op::Copy { at, to, durability } => {
+                    let result = disk.copy_within(at.offset, *to, at.length, *durability);
+                    let second = expected(disk.geometry(), *at) == Verdict::Fine;
+                    let to = Range { offset: *to, length: at.length };
+                    (&if second { to } else { *at }, result)
+                }
                 Op::Read { at, cuts } => {
                     let mut bytes = vec![0xEE; usize::try_from(at.length).unwrap()];
                     let result = disk.read(at.offset, &mut slices_mut(&mut bytes, cuts));
@@ -376,6 +445,7 @@ proptest! {
             panic!("{error}; set CARGO_TARGET_DIR to a directory that has direct I/O")
         });
         follows_the_model(&disk, &ops, |_| {});
-        prop_assert_eq!(image.as_file().metadata().unwrap().len(), BYTES, "it kept its size");
+        let length = image.as_file().metadata().unwrap().len();
+        prop_assert_eq!(length, disk.geometry().bytes(), "it has its size");
     }
 }

@@ -78,6 +78,7 @@ mod events;
 pub mod identity;
 mod io;
 mod layout;
+mod limit;
 pub mod limits;
 mod port;
 #[cfg_attr(not(test), expect(dead_code, reason = "the I/O path does not ask it yet"))]

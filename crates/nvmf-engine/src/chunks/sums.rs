@@ -1,6 +1,5 @@
 //! Sums of a chunk's blocks, kept from who computed them for who asks next.
 
-use std::collections::TryReserveError;
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,16 +71,9 @@ impl Sums {
             return Some(words);
         }
         // Without memory for it nothing is kept.
-        let new = zeroes(blocks * super::TABLE).ok()?;
+        let new = super::filled(blocks * super::TABLE).ok()?;
         Some(self.0.get_or_init(|| new))
     }
-}
-
-fn zeroes(count: usize) -> Result<Box<[AtomicU64]>, TryReserveError> {
-    let mut words = Vec::new();
-    words.try_reserve_exact(count)?;
-    words.resize_with(count, AtomicU64::default);
-    Ok(words.into())
 }
 
 /// The sum that a word has for a generation, else the one that is computed, and noted.

@@ -64,7 +64,7 @@ fn what_exceeds_the_count_is_copied() {
     let chunks = Chunks::new(2, LENGTH);
     write(&chunks, 1, 4);
     let address = chunks.lend(1, WHOLE).unwrap().as_ptr();
-    let word = &chunks.home().tables[0].get().unwrap().leases[1].word;
+    let word = &chunks.home().find(0).unwrap().leases[1].word;
     word.fetch_add(COUNT, Ordering::Relaxed);
     let copied = chunks.lend(1, WHOLE).unwrap();
     assert_ne!(copied.as_ptr(), address);
@@ -77,6 +77,55 @@ fn what_exceeds_the_count_is_copied() {
 #[should_panic(expected = "chunk 3 of 3")]
 fn there_is_no_chunk_behind_the_last() {
     drop(Chunks::new(3, LENGTH).lend(3, 0..1));
+}
+
+#[test]
+#[should_panic(expected = "chunks are too many")]
+fn there_are_no_more_chunks_than_can_be_found() {
+    drop(Chunks::new(Chunks::MAX + 1, LENGTH));
+}
+
+#[test]
+fn added_chunks_leave_those_that_are_there_where_they_are() {
+    let chunks = Chunks::new(1, LENGTH);
+    write(&chunks, 0, 1);
+    let before = chunks.lend(0, WHOLE).unwrap();
+    for count in [2, TABLE, TABLE + 1, SHELF * TABLE, SHELF * TABLE + 1, Chunks::MAX] {
+        chunks.grow(count);
+        assert!(chunks.lend(count - 1, WHOLE).is_none() && !chunks.exists(count - 1));
+        assert!(write(&chunks, count - 1, 2));
+        assert_eq!(chunks.lend(count - 1, WHOLE).unwrap()[..], [2; LENGTH]);
+        chunks.grow(1);
+        assert!(chunks.exists(count - 1), "it does not shrink");
+    }
+    assert_eq!(chunks.lend(0, WHOLE).unwrap().as_ptr(), before.as_ptr());
+    assert_eq!(before[..], [1; LENGTH]);
+}
+
+#[test]
+fn chunks_are_added_while_others_are_lent_and_written() {
+    let chunks = Chunks::new(1, LENGTH);
+    let count = AtomicUsize::new(1);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let there = count.load(Ordering::Acquire);
+                    let last = there - 1;
+                    let value = u8::try_from(last % 251).unwrap();
+                    write(&chunks, last, value);
+                    assert_eq!(chunks.lend(last, 0..1).unwrap()[..], [value]);
+                    if there > 3 * TABLE {
+                        break;
+                    }
+                }
+            });
+        }
+        for new in 2..3 * TABLE + 2 {
+            chunks.grow(new);
+            count.store(new, Ordering::Release);
+        }
+    });
 }
 
 #[test]

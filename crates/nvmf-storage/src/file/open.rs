@@ -162,7 +162,7 @@ fn check_device_blocks(_: &fs::File, _: &Path, _: BlockSize) -> Result<(), OpenE
 }
 
 /// A device's metadata has no length; its end has an offset.
-fn size(mut file: &fs::File, device: bool) -> io::Result<u64> {
+pub(super) fn size(mut file: &fs::File, device: bool) -> io::Result<u64> {
     match device {
         true => file.seek(SeekFrom::End(0)),
         false => Ok(file.metadata()?.len()),

@@ -221,3 +221,122 @@ fn a_path_that_is_no_text_has_a_location_of_its_own() {
     assert!(locations[0].ends_with(r"/disk\xff"), "{}", locations[0]);
     assert_ne!(locations[0], locations[1]);
 }
+
+#[test]
+fn a_file_is_made_longer_by_a_hole() {
+    let (image, file) = image(2 * BLOCK);
+    fill(&file, 5);
+    assert_eq!(file.resize(Some(4 * BLOCK)).unwrap().blocks(), 4);
+    assert_eq!(image.as_file().metadata().unwrap().len(), 4 * BLOCK);
+    let contents = contents(&file);
+    assert!(contents[..8192].iter().all(|byte| *byte == 5));
+    assert!(contents[8192..].iter().all(|byte| *byte == 0) && contents.len() == 4 * 4096);
+    file.write(3 * BLOCK, &[IoSlice::new(&[6; 4096])], Durability::Cached).unwrap();
+}
+
+#[test]
+fn a_file_that_others_made_longer_is_taken_as_it_is() {
+    let (image, file) = image(2 * BLOCK);
+    image.as_file().set_len(8 * BLOCK).unwrap();
+    assert_eq!(file.geometry().blocks(), 2, "not by itself");
+    // Nothing of it is cut off.
+    assert_eq!(file.resize(Some(4 * BLOCK)).unwrap().blocks(), 4);
+    assert_eq!(image.as_file().metadata().unwrap().len(), 8 * BLOCK);
+    assert_eq!(file.resize(None).unwrap().blocks(), 8);
+
+    image.as_file().set_len(8 * BLOCK + 512).unwrap();
+    let error = file.resize(None).unwrap_err();
+    assert!(matches!(error, ResizeError::Geometry(_)), "{error}");
+    assert_eq!(file.geometry().blocks(), 8);
+}
+
+#[test]
+fn a_file_that_became_smaller_is_neither_shrunk_nor_grown() {
+    let (image, file) = image(4 * BLOCK);
+    image.as_file().set_len(2 * BLOCK).unwrap();
+    for bytes in [None, Some(2 * BLOCK), Some(4 * BLOCK), Some(8 * BLOCK)] {
+        let error = file.resize(bytes).unwrap_err();
+        assert!(matches!(error, ResizeError::Shrunk { found: 8192, now: 16_384, .. }), "{error}");
+    }
+    assert_eq!(file.geometry().blocks(), 4);
+    assert_eq!(image.as_file().metadata().unwrap().len(), 2 * BLOCK);
+}
+
+#[test]
+fn a_size_that_hosts_would_lose_data_by_is_refused_with_a_way_out() {
+    let (image, file) = image(4 * BLOCK);
+    let message = file.resize(Some(3 * BLOCK)).unwrap_err().to_string();
+    assert!(message.contains("hosts may have data") && message.contains("new namespace"));
+    assert_eq!(image.as_file().metadata().unwrap().len(), 4 * BLOCK);
+}
+
+#[test]
+fn a_read_only_file_grows_only_with_what_is_behind_it() {
+    let (image, writer) = image(2 * BLOCK);
+    let file = File::open(image.path(), BlockSize::B4096, true).unwrap();
+    let error = file.resize(Some(4 * BLOCK)).unwrap_err();
+    assert!(matches!(error, ResizeError::ReadOnly { .. }), "{error}");
+    file.resize(Some(2 * BLOCK)).unwrap();
+    writer.resize(Some(4 * BLOCK)).unwrap();
+    let geometry = file.resize(None).unwrap();
+    assert!(geometry.read_only() && geometry.blocks() == 4);
+}
+
+#[test]
+fn a_file_whose_writes_were_lost_does_not_claim_a_durable_size() {
+    let (_image, file) = image(2 * BLOCK);
+    file.writes_lost.store(true, Ordering::Release);
+    let error = file.resize(Some(4 * BLOCK)).unwrap_err();
+    assert!(matches!(error, ResizeError::Failed(Error::WritesLost)), "{error}");
+    assert_eq!(file.geometry().blocks(), 2);
+}
+
+#[test]
+fn a_copy_is_the_same_with_and_without_the_system_call_for_it() {
+    for (forget, blocks) in [(false, 70), (true, 70), (false, 1), (true, 1)] {
+        let (_image, file) = image(200 * BLOCK);
+        if forget {
+            forget_how_to(&[&file.can.copy_range]);
+        }
+        let bytes: Vec<u8> = (0..=250).cycle().take(blocks * 4096).collect();
+        let blocks = blocks as u64;
+        file.write(BLOCK, &[IoSlice::new(&bytes)], Durability::Cached).unwrap();
+        let length = bytes.len();
+        file.copy_within(BLOCK, 100 * BLOCK, blocks * BLOCK, Durability::ForceUnitAccess).unwrap();
+        let contents = contents(&file);
+        assert!(contents[100 * 4096..][..length] == bytes[..], "{forget} {blocks}");
+        assert!(contents[100 * 4096 + length..].iter().all(|byte| *byte == 0));
+        assert_eq!(file.can.copy_range.load(Ordering::Relaxed), !forget);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_copy_that_the_system_refuses_goes_through_a_buffer() {
+    // Not a regular file, so there is no such copy of it.
+    let (_image, mut file) = image(4 * BLOCK);
+    file.file = fs::OpenOptions::new().read(true).write(true).open("/dev/zero").unwrap();
+    file.copy_within(0, BLOCK, BLOCK, Durability::Cached).unwrap();
+    assert!(!file.can.copy_range.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_copy_from_where_the_file_has_ended_is_an_error() {
+    let (image, file) = image(8 * BLOCK);
+    image.as_file().set_len(4 * BLOCK).unwrap();
+    let error = file.copy_within(4 * BLOCK, 0, BLOCK, Durability::Cached).unwrap_err();
+    assert!(matches!(&error, Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof));
+}
+
+/// A lock belongs to what was opened, not to one descriptor of it. So nobody else can write the file
+/// while an engine has yet to finish what it does there.
+#[test]
+fn the_lock_lasts_until_the_last_descriptor_is_closed() {
+    let (image, file) = image(4 * BLOCK);
+    let other = file.descriptor().try_clone_to_owned().unwrap();
+    drop(file);
+    let open = || File::open(image.path(), BlockSize::B4096, false);
+    assert!(matches!(open(), Err(OpenError::Locked { .. })));
+    drop(other);
+    open().unwrap();
+}

@@ -170,6 +170,25 @@ pub(super) fn write_nowait(_: &fs::File, _: &[IoSlice<'_>], _: u64) -> rustix::i
     Err(Errno::OPNOTSUPP)
 }
 
+/// Copies from one place of a file to another; says how many bytes it copied. `EINVAL` for what is no
+/// regular file.
+#[cfg(target_os = "linux")]
+pub(super) fn copy_range(file: &fs::File, from: u64, to: u64, length: u64) -> io::Result<u64> {
+    let most = usize::try_from(length).unwrap_or(usize::MAX).min(COPY);
+    let (mut from, mut to) = (from, to);
+    let copied = rustix::fs::copy_file_range(file, Some(&mut from), file, Some(&mut to), most)?;
+    Ok(copied as u64)
+}
+
+/// The most that one call copies, so that it can be interrupted.
+#[cfg(target_os = "linux")]
+const COPY: usize = 16 << 20;
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn copy_range(_: &fs::File, _: u64, _: u64, _: u64) -> io::Result<u64> {
+    Err(Errno::OPNOTSUPP.into())
+}
+
 /// Zeroes a range without writing it; the size of the file stays. `EOPNOTSUPP` where the file
 /// system does not have that.
 #[cfg(target_os = "linux")]

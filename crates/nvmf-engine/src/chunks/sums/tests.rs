@@ -106,7 +106,7 @@ fn a_generation_whose_number_comes_again_is_another() {
     let chunks = Chunks::new(1, BLOCK);
     chunks.replace(0, Some(filled(BLOCK, 1))).unwrap();
     ask(&chunks.lend(0, 0..BLOCK).unwrap(), 0..BLOCK);
-    let word = &chunks.home().tables[0].get().unwrap().leases[0].word;
+    let word = &chunks.home().find(0).unwrap().leases[0].word;
     word.fetch_add(((1 << 32) - 1) * super::super::GENERATION, Ordering::Relaxed);
     chunks.replace(0, Some(filled(BLOCK, 2))).unwrap();
     let lent = chunks.lend(0, 0..BLOCK).unwrap();
