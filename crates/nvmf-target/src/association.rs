@@ -15,6 +15,7 @@ use nvme_spec::fabrics::Connect;
 use nvme_spec::{HostId, Nqn, Sqe, Status};
 use nvmf_proto::connect::{ConnectRequest, Refusal};
 
+use crate::abort::AbortReply;
 use crate::error_log::ErrorLog;
 use crate::events::Events;
 use crate::port::Port;
@@ -36,6 +37,10 @@ pub(crate) struct Association {
     /// The Volatile Write Cache feature: off, every write is durable before it is answered.
     write_cache: AtomicBool,
     errors: Mutex<ErrorLog>,
+    /// The Reservation Notification Mask feature, by namespace; 0 where there is none.
+    reservation_masks: Mutex<BTreeMap<u32, u32>>,
+    /// The host has shut the controller down.
+    shut_down: AtomicBool,
     queues: Mutex<Queues>,
     left: Condvar,
 }
@@ -88,6 +93,12 @@ impl fmt::Debug for Entry {
 pub(crate) trait Stop: Send {
     /// Ends it; a command that is being executed is finished but perhaps not answered.
     fn stop(&self);
+
+    /// Aborts the command of this identifier if it waits, for its data or for others, and says so
+    /// to `reply`. A queue that executes one command after the other has none to abort.
+    fn abort(&self, _cid: u16, reply: AbortReply) {
+        reply.send(false);
+    }
 }
 
 impl<F: Fn() + Send> Stop for F {
@@ -135,6 +146,8 @@ impl Association {
             events: Mutex::default(),
             write_cache: AtomicBool::new(true),
             errors: Mutex::default(),
+            reservation_masks: Mutex::default(),
+            shut_down: AtomicBool::new(false),
             queues: Mutex::new(Queues {
                 phase: Phase::Disabled,
                 admin: None,
@@ -233,9 +246,40 @@ impl Association {
 
     /// Notes a failed command in the Error Information log, which the returned status says.
     pub(crate) fn failed(&self, qid: u16, sqe: &Sqe, status: Status) -> Status {
+        // A fault that stays: what was written before may be lost.
+        if status.same_code(Status::WRITE_FAULT) && status.dnr() {
+            self.subsystem.lost_writes();
+        }
         let status = status.with_more(true);
         self.errors().record(qid, sqe, status);
         status
+    }
+
+    /// The Reservation Notification Mask of a namespace.
+    pub(crate) fn reservation_mask(&self, nsid: u32) -> u32 {
+        self.reservation_masks().get(&nsid).copied().unwrap_or(0)
+    }
+
+    /// Sets the Reservation Notification Mask of a namespace that there is.
+    pub(crate) fn set_reservation_mask(&self, nsid: u32, mask: u32) {
+        let mut masks = self.reservation_masks();
+        if mask == 0 {
+            masks.remove(&nsid);
+        } else {
+            masks.insert(nsid, mask);
+        }
+    }
+
+    fn reservation_masks(&self) -> MutexGuard<'_, BTreeMap<u32, u32>> {
+        self.reservation_masks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks an I/O queue to abort a command; `reply` is told whether it did.
+    pub(crate) fn abort(&self, qid: u16, cid: u16, reply: AbortReply) {
+        // Of a queue that is not there the reply says no when it is dropped.
+        if let Some(entry) = self.queues().live.get(&qid) {
+            entry.stop.abort(cid, reply);
+        }
     }
 
     /// How many I/O queues may connect.
@@ -260,7 +304,22 @@ impl Association {
         let mut queues = self.queues();
         if queues.phase == Phase::Disabled {
             queues.phase = Phase::Enabled;
+            self.shut_down.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// The host shuts the controller down: no other commands are taken before it is enabled again.
+    pub(crate) fn begin_shutdown(&self) {
+        let mut queues = self.queues();
+        if queues.phase != Phase::Ended {
+            queues.phase = Phase::Disabled;
+        }
+        self.shut_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the host has shut the controller down.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.shut_down.load(Ordering::Relaxed)
     }
 
     /// CC.EN went to 0: drops the I/O queues and waits until none of their commands is being
@@ -278,6 +337,7 @@ impl Association {
         queues.phase = Phase::Disabled;
         queues.granted = self.subsystem.max_io_queues();
         queues.stop_all();
+        self.shut_down.store(false, Ordering::Relaxed);
         self.set_write_cache(true);
     }
 

@@ -70,6 +70,7 @@
 
 #![forbid(unsafe_code)]
 
+mod abort;
 mod admin;
 mod association;
 mod discovery;

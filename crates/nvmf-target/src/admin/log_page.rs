@@ -1,7 +1,10 @@
 //! Get Log Page.
 
-use nvme_spec::identify::NSID_ALL;
-use nvme_spec::log::{AnaGroupDescriptor, AnaHeader, FirmwareSlotLog, GetLogPage, SmartLog, lid};
+use nvme_spec::identify::{NSID_ALL, cns};
+use nvme_spec::log::{
+    AnaGroupDescriptor, AnaHeader, ChangedNamespaceList, DiscoveryHeader, FirmwareSlotLog,
+    GetLogPage, SmartLog, SupportedLogPages, lid,
+};
 use nvme_spec::{Sqe, Status};
 use nvmf::controller::discovery::log_page_part;
 use nvmf::controller::identify::command_effects;
@@ -11,6 +14,21 @@ use super::{Controller, INVALID_FIELD, Role, check_length};
 use crate::subsystem::View;
 use crate::{discovery, limits};
 
+/// The pages of I/O controllers.
+const PAGES: [u8; 8] = [
+    lid::SUPPORTED,
+    lid::ERROR,
+    lid::SMART,
+    lid::FIRMWARE_SLOT,
+    lid::CHANGED_NAMESPACES,
+    lid::COMMAND_EFFECTS,
+    lid::ANA,
+    lid::FEATURE_EFFECTS,
+];
+
+/// The pages of discovery controllers.
+const DISCOVERY_PAGES: [u8; 3] = [lid::SUPPORTED, lid::FEATURE_EFFECTS, lid::DISCOVERY];
+
 impl Controller {
     /// The part of a log page that the command asks for.
     pub(super) fn log_page(&self, sqe: &Sqe, data_len: u32) -> Result<Vec<u8>, Status> {
@@ -19,9 +37,16 @@ impl Controller {
             .ok()
             .filter(|length| *length <= limits::MAX_TRANSFER)
             .ok_or(INVALID_FIELD)?;
+        if !self.pages().contains(&get.lid) {
+            return Err(Status::INVALID_LOG_PAGE.with_dnr(true));
+        }
         check_length(data_len, length)?;
-        // No page here has an index, and none is of a single namespace.
+        // No page here has an index, and none is of a single namespace. There is no UUID list, so
+        // that a UUID index means nothing, as does what is specific to other pages.
         if get.ot || !matches!(get.nsid, 0 | NSID_ALL) {
+            return Err(INVALID_FIELD);
+        }
+        if get.lid == lid::COMMAND_EFFECTS && get.csi != cns::CSI_NVM {
             return Err(INVALID_FIELD);
         }
         let page = self.whole_page(&get)?;
@@ -33,19 +58,42 @@ impl Controller {
         Ok(part)
     }
 
+    fn pages(&self) -> &'static [u8] {
+        match self.role {
+            Role::Io => &PAGES,
+            Role::Discovery(_) => &DISCOVERY_PAGES,
+        }
+    }
+
+    fn supported_pages(&self) -> SupportedLogPages {
+        let mut log = SupportedLogPages::of(self.pages().iter().copied());
+        if let Role::Discovery(_) = self.role {
+            let entry = &mut log.lids[usize::from(lid::DISCOVERY)];
+            entry.set(entry.get() | SupportedLogPages::DISCOVERY_PORT_LOCAL);
+        }
+        log
+    }
+
     fn whole_page(&self, get: &GetLogPage) -> Result<Vec<u8>, Status> {
         let association = &self.association;
         Ok(match (&self.role, get.lid) {
             (Role::Discovery(directory), lid::DISCOVERY) => {
-                discovery::page(&directory.layout.load(), &directory.asker).to_bytes()
+                let local = get.lsp & DiscoveryHeader::DLPF_PORT_LOCAL != 0;
+                let only = local.then(|| association.port().id());
+                discovery::page(&directory.layout.load(), &directory.asker, only).to_bytes()
             }
+            (_, lid::SUPPORTED) => self.supported_pages().as_bytes().to_vec(),
+            (_, lid::FEATURE_EFFECTS) => self.feature_effects().as_bytes().to_vec(),
             (Role::Io, lid::ERROR) => association.errors().page(),
             (Role::Io, lid::SMART) => self.smart().as_bytes().to_vec(),
             (Role::Io, lid::FIRMWARE_SLOT) => {
                 FirmwareSlotLog::single(association.subsystem().firmware()).as_bytes().to_vec()
             }
             (Role::Io, lid::CHANGED_NAMESPACES) => {
-                association.events().changed_namespaces(!get.rae).as_bytes().to_vec()
+                // Those that the host does not get are not forgotten.
+                let whole = size_of::<ChangedNamespaceList>() as u64;
+                let clear = !get.rae && get.offset.is_multiple_of(4) && get.offset <= whole;
+                association.events().changed_namespaces(clear).as_bytes().to_vec()
             }
             (Role::Io, lid::COMMAND_EFFECTS) => {
                 command_effects(limits::OPTIONAL_COMMANDS).as_bytes().to_vec()
@@ -61,6 +109,9 @@ impl Controller {
         let counted = subsystem.statistics();
         let hours = subsystem.started().elapsed().as_secs() / 3600;
         let mut log = SmartLog { avail_spare: 100, ..Default::default() };
+        if subsystem.has_lost_writes() {
+            log.critical_warning |= SmartLog::WARNING_RELIABILITY;
+        }
         log.data_units_read.set(SmartLog::data_units(counted.bytes_read.into()));
         log.data_units_written.set(SmartLog::data_units(counted.bytes_written.into()));
         log.host_read_commands.set(counted.reads.into());

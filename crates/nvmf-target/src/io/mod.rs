@@ -59,6 +59,9 @@ pub(crate) fn plan<'a>(
     if sqe.is_fabrics() {
         return fabrics(sqe);
     }
+    if association.is_shut_down() {
+        return Err(Status::COMMAND_SEQUENCE_ERROR);
+    }
     if sqe.fuse() != 0 {
         return Err(Status::INVALID_FIELD.with_dnr(true));
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use nvme_spec::Status;
 use nvmf_engine::{
     ConnId, End, Engine, FileOp, Handler, ListenerId, Mailbox, Message, Pace, Pool, Program, Sender,
 };
@@ -15,6 +16,7 @@ use super::connection::{Connection, FileTable, JobDone};
 use super::connections;
 use super::timers::Timers;
 use super::{Listener, Origin, Shared};
+use crate::abort::AbortReply;
 use crate::port::Port;
 
 /// How often is looked for hosts that neither take nor send anything.
@@ -32,7 +34,11 @@ pub(super) enum Post {
     /// The I/O queues of this admin queue's association are gone.
     QueuesGone(ConnId),
     /// What this admin queue's host wrote is durable, or cannot be made so.
-    Flushed(ConnId, bool),
+    Flushed(ConnId, Result<(), Status>),
+    /// Abort the command of this identifier on an I/O queue.
+    Abort { conn: ConnId, cid: u16, reply: AbortReply },
+    /// Whether the command was aborted that an Abort command of this admin queue is for.
+    Aborted { conn: ConnId, token: u64, aborted: bool },
     /// There may be an event to tell the host of this admin queue.
     Event(ConnId),
     /// Namespaces are not what they were: let go of those that are no more.
@@ -296,6 +302,14 @@ impl Running {
             }
             Post::Flushed(id, durable) => {
                 self.with(engine, id, |connection, cx, _| connection.flushed(cx, durable));
+            }
+            Post::Abort { conn, cid, reply } => {
+                let mut aborted = false;
+                self.with(engine, conn, |connection, _, _| aborted = connection.abort(cid));
+                reply.send(aborted);
+            }
+            Post::Aborted { conn, token, aborted } => {
+                self.with(engine, conn, |connection, cx, _| connection.aborted(cx, token, aborted));
             }
             Post::Event(id) => {
                 self.with(engine, id, |connection, _, _| connection.tell_events());

@@ -143,6 +143,7 @@ impl SubsystemBuilder {
             cntlids: self.cntlids,
             started: Instant::now(),
             statistics: Statistics::default(),
+            degraded: false.into(),
             state: Mutex::new(State { namespaces, hosts: self.hosts }),
             controllers: Mutex::new(Controllers::default()),
         })

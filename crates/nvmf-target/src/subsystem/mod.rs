@@ -5,9 +5,11 @@ mod namespace;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use nvme_spec::event::Event;
 use nvme_spec::fabrics::ConnectData;
 use nvme_spec::{Nqn, Status};
 use nvmf::controller::SerialNumber;
@@ -71,6 +73,8 @@ pub struct Subsystem {
     cntlids: (u16, u16),
     started: Instant,
     statistics: Statistics,
+    /// Storage has lost what was written to it.
+    degraded: AtomicBool,
     state: Mutex<State>,
     controllers: Mutex<Controllers>,
 }
@@ -166,6 +170,21 @@ impl Subsystem {
 
     pub(crate) fn books(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// Storage has lost what was written to it: each host is told that the subsystem is not to be
+    /// relied on.
+    pub(crate) fn lost_writes(&self) {
+        if !self.degraded.swap(true, Ordering::Relaxed) {
+            for association in self.associations() {
+                association.events().raise(Event::RELIABILITY);
+            }
+        }
+    }
+
+    /// Whether [`lost_writes`](Self::lost_writes) was called.
+    pub(crate) fn has_lost_writes(&self) -> bool {
+        self.degraded.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_discovery(&self) -> bool {

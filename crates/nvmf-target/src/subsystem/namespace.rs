@@ -25,6 +25,8 @@ pub struct Namespace {
     eui64: Option<[u8; 8]>,
     ana_group: AtomicU32,
     write_protected: AtomicBool,
+    /// The same by the Namespace Write Protection Config feature: a host cannot undo the other.
+    protected_by_host: AtomicBool,
     /// Whose it is; `None`: every host's that the subsystem lets in.
     hosts: RwLock<Option<BTreeSet<Nqn>>>,
     /// Its subsystem has it no more: nobody may keep its files.
@@ -87,9 +89,11 @@ impl Namespace {
     }
 
     /// Whether writes are refused, be it that the storage refuses them or that the namespace is
-    /// write-protected.
+    /// write-protected, here or by a host.
     pub fn is_read_only(&self) -> bool {
-        self.write_protected.load(Ordering::Relaxed) || self.backend.geometry().read_only()
+        self.write_protected.load(Ordering::Relaxed)
+            || self.is_protected_by_host()
+            || self.backend.geometry().read_only()
     }
 
     /// Whether a host sees it, of those that the subsystem lets in.
@@ -119,6 +123,16 @@ impl Namespace {
 
     pub(crate) fn set_write_protected(&self, on: bool) {
         self.write_protected.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether a host has write-protected it.
+    pub(crate) fn is_protected_by_host(&self) -> bool {
+        self.protected_by_host.load(Ordering::Relaxed)
+    }
+
+    /// A host protects it, or no more. Who sees it has to be told.
+    pub(crate) fn protect_by_host(&self, on: bool) {
+        self.protected_by_host.store(on, Ordering::Relaxed);
     }
 
     pub(crate) fn set_hosts(&self, hosts: Option<BTreeSet<Nqn>>) {
@@ -212,6 +226,7 @@ impl NamespaceBuilder {
             eui64: self.eui64,
             ana_group: self.ana_group.into(),
             write_protected: self.write_protected.into(),
+            protected_by_host: AtomicBool::new(false),
             hosts: RwLock::new(self.hosts),
             detached: AtomicBool::new(false),
         }))

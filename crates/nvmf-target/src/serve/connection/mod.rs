@@ -4,6 +4,7 @@
 //! depends on the stage: [`connecting`], [`admin`], [`io`]. Answers leave together, in one message
 //! at a time: what becomes ready while one is in flight is for the next.
 
+mod abort;
 mod admin;
 mod connecting;
 mod ending;
@@ -274,7 +275,7 @@ impl Connection {
         }
         match &self.stage {
             Stage::Connecting(_) => self.connect_data(cx, slot, whole),
-            Stage::Admin(_) => self.admin_command(cx, slot),
+            Stage::Admin(_) => self.admin_data(cx, slot, whole),
             Stage::Io(_) => self.io_execute(cx, engine, slot, whole),
         }
     }
