@@ -32,7 +32,13 @@ pub(crate) fn page(layout: &Layout, asker: &Asker, only: Option<u16>) -> Discove
         let usable = layout.subsystems.iter().filter(|subsystem| {
             port.serves(subsystem.nqn()) && subsystem.hosts().allow(&asker.host)
         });
-        entries.extend(usable.filter_map(|subsystem| here(subtype::NVM, subsystem.nqn())));
+        entries.extend(usable.filter_map(|subsystem| {
+            let mut entry = here(subtype::NVM, subsystem.nqn())?;
+            if subsystem.is_static() {
+                entry.cntlid.set(DiscoveryEntry::CNTLID_STATIC);
+            }
+            Some(entry)
+        }));
         entries.extend(here(subtype::CURRENT, layout.discovery.nqn()).map(|mut entry| {
             entry.eflags.set(eflags::DUPLICATE | eflags::EXPLICIT_PERSISTENT);
             entry
@@ -136,6 +142,18 @@ mod tests {
         assert_eq!(entries[0].subsystem_nqn().unwrap().as_str(), NQN);
         assert_eq!(entries[0].treq, treq::NOT_REQUIRED | treq::SQ_FLOW_DISABLE);
         assert_ne!(layout.generation(), 0);
+    }
+
+    #[test]
+    fn controllers_that_are_always_there_are_asked_for_as_such() {
+        let mut layout = layout(vec![Port::new(1, "192.0.2.1:4420".parse().unwrap())]);
+        let fixed = Subsystem::builder(nqn("nqn.fixed")).static_controllers(2).build();
+        layout.subsystems.push(fixed.unwrap());
+        let ids: Vec<u16> =
+            entries(&layout, subtype::NVM, None).iter().map(|e| e.cntlid.get()).collect();
+        assert_eq!(ids, [0xffff, 0xfffe]);
+        let discovery = entries(&layout, subtype::CURRENT, None);
+        assert_eq!(discovery[0].cntlid.get(), 0xffff);
     }
 
     #[test]

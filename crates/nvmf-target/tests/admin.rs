@@ -15,6 +15,7 @@ use nvme_spec::{Sqe, Status, opcode};
 use nvmf::host::{ConnectOptions, QueuePair};
 use nvmf::transport::tcp::HostTcp;
 use nvmf::{Data, Error, Transfer};
+use nvmf_proto::connect::{ConnectError, ControllerChoice};
 use nvmf_proto::tcp::HostConfig;
 use nvmf_storage::{BlockSize, Fault, Faulty, Geometry, Memory, Operation};
 use nvmf_target::Subsystem;
@@ -147,8 +148,10 @@ fn a_command_that_waits_for_others_is_aborted_and_one_that_is_executed_is_not() 
     let same = |(status, expected): (Status, Status)| status.same_code(expected);
     let expected = [Status::SUCCESS, Status::SUCCESS, Status::ABORT_REQUESTED];
     assert!(statuses.zip(expected).all(same));
-    assert_eq!(backend.count(Operation::Read), 2, "it never began");
-    read(&mut queue, 1, 0, 4096, 4096).unwrap();
+    for _ in 0..20 {
+        read(&mut queue, 1, 0, 4096, 4096).unwrap();
+    }
+    assert_eq!(backend.count(Operation::Read), 22, "it never began");
 }
 
 #[test]
@@ -191,5 +194,34 @@ fn commands_after_a_shutdown_are_refused_on_every_queue() {
         let keep_alive = Sqe::new(opcode::admin::KEEP_ALIVE);
         let result = host.admin().execute(keep_alive, Transfer::None, soon());
         assert_status(result, Status::COMMAND_SEQUENCE_ERROR);
+    }
+}
+
+#[test]
+fn controllers_that_are_always_there_are_asked_for_by_identifier_or_as_any() {
+    let fixed = Subsystem::builder(nqn()).controller_ids(9, 100).static_controllers(2);
+    let target = Running::start(fixed.build().unwrap());
+    let connect = |n, controller| {
+        let config = HostConfig::default();
+        let transport = HostTcp::connect(target.address, &config, soon()).unwrap();
+        let options = options(n);
+        let options = ConnectOptions::new(options.host, options.host_id, nqn());
+        let options = ConnectOptions { controller, ..options };
+        QueuePair::connect(Box::new(transport), &options, soon())
+    };
+    let one = connect(1, ControllerChoice::StaticAny).unwrap();
+    let two = connect(2, ControllerChoice::Id(10)).unwrap();
+    assert_eq!((one.cntlid(), two.cntlid()), (9, 10));
+    match connect(3, ControllerChoice::StaticAny) {
+        Err(Error::Connect(ConnectError::Status(status))) => {
+            assert!(status.same_code(Status::CONNECT_CONTROLLER_BUSY), "{status}");
+        }
+        other => panic!("{other:?}"),
+    }
+    match connect(3, ControllerChoice::Dynamic) {
+        Err(Error::Connect(ConnectError::Invalid(parameter))) => {
+            assert_eq!((parameter.in_data, parameter.offset), (true, 16));
+        }
+        other => panic!("{other:?}"),
     }
 }

@@ -124,6 +124,9 @@ impl Controller {
         let mut data = io_controller(&identity, &capabilities);
         // 0's based, and 64 entries.
         data.elpe = u8::try_from(limits::ERROR_LOG_ENTRIES - 1).unwrap_or(u8::MAX);
+        if subsystem.is_static() {
+            data.fcatt |= IdentifyController::FCATT_STATIC;
+        }
         data.acl = limits::ABORTS - 1;
         let latency = limits::SHUTDOWN_LATENCY.as_micros();
         data.rtd3e.set(u32::try_from(latency).unwrap_or(u32::MAX));

@@ -26,6 +26,7 @@ pub struct SubsystemBuilder {
     hosts: Hosts,
     max_io_queues: u16,
     cntlids: (u16, u16),
+    static_controllers: Option<u16>,
 }
 
 impl SubsystemBuilder {
@@ -39,6 +40,7 @@ impl SubsystemBuilder {
             hosts: Hosts::Any,
             max_io_queues: limits::IO_QUEUES,
             cntlids: (1, ConnectData::CNTLID_MAX),
+            static_controllers: None,
         }
     }
 
@@ -113,6 +115,15 @@ impl SubsystemBuilder {
         self
     }
 
+    /// So many controllers that are always there, at least 1, with the first of the
+    /// [identifiers](Self::controller_ids): the static controller model. Hosts ask for one of them,
+    /// or for any, and get the one that they had before if it is free. If not said, each host that
+    /// connects gets a new one.
+    pub fn static_controllers(mut self, count: u16) -> Self {
+        self.static_controllers = Some(count.max(1));
+        self
+    }
+
     /// The subsystem.
     ///
     /// # Errors
@@ -133,6 +144,11 @@ impl SubsystemBuilder {
 
     pub(super) fn finish(self, namespaces: BTreeMap<u32, Arc<Namespace>>) -> Arc<Subsystem> {
         let highest = namespaces.last_key_value().map_or(0, |(nsid, _)| *nsid);
+        let (least, greatest) = self.cntlids;
+        let cntlids = match self.static_controllers {
+            Some(count) => (least, least.saturating_add(count - 1).min(greatest)),
+            None => self.cntlids,
+        };
         Arc::new(Subsystem {
             nqn: self.nqn,
             serial: self.serial,
@@ -140,7 +156,8 @@ impl SubsystemBuilder {
             firmware: self.firmware,
             max_io_queues: self.max_io_queues,
             max_nsid: highest.max(limits::NAMESPACES),
-            cntlids: self.cntlids,
+            cntlids,
+            is_static: self.static_controllers.is_some(),
             started: Instant::now(),
             statistics: Statistics::default(),
             degraded: false.into(),

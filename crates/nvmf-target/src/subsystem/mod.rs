@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use nvme_spec::event::Event;
 use nvme_spec::fabrics::ConnectData;
-use nvme_spec::{Nqn, Status};
+use nvme_spec::{HostId, Nqn, Status};
 use nvmf::controller::SerialNumber;
-use nvmf_proto::connect::{ConnectRequest, Refusal};
+use nvmf_proto::connect::{ConnectRequest, ControllerChoice, Refusal};
 
 use crate::association::Association;
 use crate::io::flush_all;
@@ -45,7 +45,8 @@ impl Hosts {
 
 /// An NVM subsystem: what hosts connect to by its NQN.
 ///
-/// Its controllers come into being with each host that connects (the dynamic controller model).
+/// Its controllers come into being with each host that connects (the dynamic controller model),
+/// unless it has [so many](SubsystemBuilder::static_controllers).
 ///
 /// ```
 /// use nvme_spec::Nqn;
@@ -71,6 +72,8 @@ pub struct Subsystem {
     max_nsid: u32,
     /// The least and the greatest controller identifier.
     cntlids: (u16, u16),
+    /// Whether there is a controller of each of them.
+    is_static: bool,
     started: Instant,
     statistics: Statistics,
     /// Storage has lost what was written to it.
@@ -91,6 +94,8 @@ struct State {
 struct Controllers {
     by_id: BTreeMap<u16, Weak<Association>>,
     last: u16,
+    /// In the static model, which host had each last.
+    hosts: BTreeMap<u16, HostId>,
 }
 
 impl Subsystem {
@@ -240,8 +245,16 @@ impl Subsystem {
         self.controllers().by_id.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Their identifiers.
+    /// Whether its controllers are always there.
+    pub(crate) fn is_static(&self) -> bool {
+        self.is_static
+    }
+
+    /// The identifiers of the controllers that there are, whether hosts have them or not.
     pub(crate) fn controller_ids(&self) -> Vec<u16> {
+        if self.is_static {
+            return (self.cntlids.0..=self.cntlids.1).collect();
+        }
         self.controllers().by_id.keys().copied().collect()
     }
 
@@ -254,19 +267,30 @@ impl Subsystem {
         let mut controllers = self.controllers();
         // Asked under the lock, so that a host that is shut out meanwhile is found by who does it.
         self.admit(request)?;
-        // Identifiers go round before one comes again, so that a host that lags behind does not
-        // meet another's controller.
-        let (least, greatest) = self.cntlids;
-        let last = controllers.last.max(least.saturating_sub(1));
-        let cntlid = (last.saturating_add(1)..=greatest)
-            .chain(least..=last.min(greatest))
-            .find(|id| !controllers.by_id.contains_key(id))
-            .ok_or(Refusal::Busy)?;
+        let cntlid = match request.controller {
+            ControllerChoice::Dynamic if !self.is_static => controllers.next(self.cntlids),
+            ControllerChoice::StaticAny if self.is_static => {
+                controllers.any(self.cntlids, request.host_id)
+            }
+            ControllerChoice::Id(id) if self.is_static && self.has(id) => controllers.free(id),
+            choice => {
+                let reason = format!("there is no controller {:#06x} to be had", choice.to_wire());
+                return Err(Refusal::data(ConnectData::OFFSET_CNTLID, reason));
+            }
+        };
+        let cntlid = cntlid.ok_or(Refusal::Busy)?;
         let association =
             Arc::new(Association::new(cntlid, request, Arc::clone(self), Arc::clone(port)));
         controllers.by_id.insert(cntlid, Arc::downgrade(&association));
         controllers.last = cntlid;
+        if self.is_static {
+            controllers.hosts.insert(cntlid, request.host_id);
+        }
         Ok(association)
+    }
+
+    fn has(&self, cntlid: u16) -> bool {
+        (self.cntlids.0..=self.cntlids.1).contains(&cntlid)
     }
 
     /// Finds the controller to which a host connects an I/O queue, if it is that host's own.
@@ -308,6 +332,30 @@ impl Subsystem {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Controllers {
+    /// An identifier for a new controller. They go round before one comes again, so that a host
+    /// that lags behind does not meet another's controller.
+    fn next(&self, (least, greatest): (u16, u16)) -> Option<u16> {
+        let last = self.last.max(least.saturating_sub(1));
+        let mut ids = (last.saturating_add(1)..=greatest).chain(least..=last.min(greatest));
+        ids.find(|id| self.free(*id).is_some())
+    }
+
+    /// One that this host had before, else one that none had, else any.
+    fn any(&self, (least, greatest): (u16, u16), host: HostId) -> Option<u16> {
+        let free = || (least..=greatest).filter_map(|id| self.free(id));
+        free()
+            .find(|id| self.hosts.get(id) == Some(&host))
+            .or_else(|| free().find(|id| !self.hosts.contains_key(id)))
+            .or_else(|| free().next())
+    }
+
+    /// This one, if no host has it.
+    fn free(&self, cntlid: u16) -> Option<u16> {
+        (!self.by_id.contains_key(&cntlid)).then_some(cntlid)
     }
 }
 
@@ -486,6 +534,40 @@ mod tests {
         let gone = subsystem.detach(7).unwrap();
         assert!(gone.is_detached() && association.view().get(7).is_none());
         assert!(subsystem.detach(7).is_none());
+    }
+
+    #[test]
+    fn static_controllers_are_there_and_hosts_come_back_to_theirs() {
+        let subsystem = Subsystem::builder(nqn(NQN)).controller_ids(5, 90).static_controllers(3);
+        let subsystem = subsystem.build().unwrap();
+        let port = Arc::new(Port::none());
+        let ask = |host, controller| {
+            subsystem.connect_admin(&ConnectRequest { controller, ..request(host) }, &port)
+        };
+        let any = ControllerChoice::StaticAny;
+        assert_eq!(subsystem.controller_ids(), [5, 6, 7]);
+        let (one, two) = (ask(1, any).unwrap(), ask(2, any).unwrap());
+        assert_eq!((one.cntlid(), two.cntlid()), (5, 6));
+        drop((one, two));
+        let two = ask(2, any).unwrap();
+        assert_eq!(two.cntlid(), 6, "the one that it had");
+        assert_eq!(ask(3, any).unwrap().cntlid(), 7, "one that none had");
+        assert_eq!(ask(4, any).unwrap().cntlid(), 5, "one that is free");
+        assert_eq!(ask(1, ControllerChoice::Id(7)).unwrap().cntlid(), 7);
+        assert_eq!(ask(1, ControllerChoice::Id(6)).unwrap_err(), Refusal::Busy);
+        for choice in [ControllerChoice::Dynamic, ControllerChoice::Id(8)] {
+            match ask(1, choice).unwrap_err() {
+                Refusal::Invalid { parameter, .. } => assert_eq!(parameter.offset, 16),
+                other => panic!("{other}"),
+            }
+        }
+        let _others = (ask(1, any).unwrap(), ask(3, any).unwrap());
+        assert_eq!(ask(4, any).unwrap_err(), Refusal::Busy);
+        let dynamic = build(&["mem:1M"]);
+        for controller in [any, ControllerChoice::Id(1)] {
+            let request = ConnectRequest { controller, ..request(1) };
+            assert!(dynamic.connect_admin(&request, &port).is_err());
+        }
     }
 
     #[test]

@@ -133,3 +133,20 @@ fn the_nvm_command_set_is_the_only_combination() {
     sqe.set_cdw(10, u32::from(cns::COMMAND_SETS) | 9 << 16);
     refused(&mut c, &sqe, 4096, Status::INVALID_FIELD);
 }
+
+#[test]
+fn a_controller_says_whether_it_was_there_before_its_host() {
+    let name = crate::testing::nqn(crate::testing::NQN);
+    let fixed = crate::Subsystem::builder(name).static_controllers(3).build().unwrap();
+    let request = nvmf_proto::connect::ConnectRequest {
+        controller: nvmf_proto::connect::ControllerChoice::StaticAny,
+        ..crate::testing::request(1)
+    };
+    let association = fixed.connect_admin(&request, &Arc::new(Port::none())).unwrap();
+    let fcatt = |mut c: Controller| {
+        let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);
+        IdentifyController::ref_from_bytes(&bytes).unwrap().fcatt
+    };
+    assert_eq!(fcatt(enabled_for(association)), 1);
+    assert_eq!(fcatt(enabled()), 0);
+}
