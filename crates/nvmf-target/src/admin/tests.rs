@@ -306,6 +306,7 @@ mod keep_alive {
     }
 }
 
+mod conformance;
 mod features_commands;
 mod identify_command;
 mod logs;

@@ -285,6 +285,10 @@ pub fn command_effects(optional_commands: u16) -> CommandEffects {
             CommandEffects::CHANGES_DATA,
         ),
         (IdentifyController::ONCS_COPY, nvm::COPY, CommandEffects::CHANGES_DATA),
+        (IdentifyController::ONCS_RESERVATIONS, nvm::RESERVATION_REGISTER, 0),
+        (IdentifyController::ONCS_RESERVATIONS, nvm::RESERVATION_REPORT, 0),
+        (IdentifyController::ONCS_RESERVATIONS, nvm::RESERVATION_ACQUIRE, 0),
+        (IdentifyController::ONCS_RESERVATIONS, nvm::RESERVATION_RELEASE, 0),
     ];
     for (bit, command, effects) in optional {
         if optional_commands & bit != 0 {
@@ -393,5 +397,8 @@ mod tests {
         assert_eq!(log.iocs[0x01], 0b11);
         assert_eq!(log.iocs[0x09], 0b11);
         assert_eq!(log.iocs[0x08], 0);
+        assert_eq!(log.iocs[0x0d], 0);
+        let log = command_effects(IdentifyController::ONCS_RESERVATIONS);
+        assert!([0x0d, 0x0e, 0x11, 0x15].iter().all(|command| log.iocs[*command] == 1));
     }
 }
