@@ -76,6 +76,7 @@ mod discovery;
 mod error_log;
 pub mod identity;
 mod io;
+mod limit;
 pub mod limits;
 mod serve;
 mod statistics;
