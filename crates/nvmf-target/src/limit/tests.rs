@@ -224,17 +224,29 @@ fn a_change_takes_effect_at_once() {
 
 #[test]
 fn setting_the_same_again_forgives_nothing() {
-    let mut now = Instant::now();
-    let limits = limits(|limits| limits.iops = some(100));
-    let limiter = Limiter::new(now);
-    limiter.set(limits, now);
-    let until = now + 10 * SECOND;
-    let begin = now;
-    let admitted = ask(&limiter, &mut now, until, || {
-        limiter.set(limits, begin);
-        (Direction::Read, 1)
+    let begin = Instant::now();
+    let limits = limits(|limits| limits.bandwidth = some(1000));
+    let limiter = Limiter::new(begin);
+    limiter.set(limits, begin);
+    limiter.admit(Direction::Read, 5000, begin).unwrap();
+    limiter.set(limits, begin);
+    assert_eq!(limiter.admit(Direction::Read, 1, begin), Err(begin + 5 * SECOND - BURST));
+}
+
+#[test]
+fn what_was_taken_is_given_back_if_the_rest_is_not_to_be_had() {
+    let begin = Instant::now();
+    let limiter = limiter(begin, |limits| {
+        limits.iops = some(1000);
+        limits.bandwidth = some(1000);
     });
-    assert!((1000..=1012).contains(&admitted.len()), "{}", admitted.len());
+    let (commands, bytes) = (&limiter.all.commands, &limiter.all.bytes);
+    // As if another thread had taken the bytes between the question and the answer.
+    let claims = [(commands, 1), (bytes, 500), (bytes, 1), (commands, 1)];
+    assert_eq!(limiter.take(claims, 0), Err(cost(400, 1000)));
+    for bucket in [commands, bytes] {
+        assert_eq!(bucket.paid.load(Ordering::Relaxed), 0);
+    }
 }
 
 #[test]
