@@ -39,7 +39,7 @@ fn lists_have_what_follows_the_given_identifier() {
     };
     assert_eq!(list(cns::ACTIVE_NAMESPACES, 0), [1, 3]);
     assert_eq!(list(cns::ACTIVE_NAMESPACES, 1), [3]);
-    assert_eq!(list(cns::ACTIVE_NAMESPACES, 3), []);
+    assert_eq!(list(cns::ACTIVE_NAMESPACES, 3), [0_u32; 0]);
     assert_eq!(list(cns::CSI_ACTIVE_NAMESPACES, 0), [1, 3]);
     for nsid in [NSID_ALL, NSID_ALL - 1] {
         let sqe = identify(cns::ACTIVE_NAMESPACES, nsid);
@@ -80,7 +80,7 @@ fn controllers_are_listed() {
     };
     assert_eq!(list(&identify(cns::CONTROLLERS, 0)), [1, 2]);
     assert_eq!(list(&identify(cns::NAMESPACE_CONTROLLERS, 3)), [1, 2]);
-    assert_eq!(list(&identify(cns::NAMESPACE_CONTROLLERS, 2)), []);
+    assert_eq!(list(&identify(cns::NAMESPACE_CONTROLLERS, 2)), [0_u16; 0]);
     let mut from = identify(cns::CONTROLLERS, 0);
     from.set_cdw(10, u32::from(cns::CONTROLLERS) | 2 << 16);
     assert_eq!(list(&from), [2]);
