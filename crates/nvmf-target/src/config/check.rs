@@ -438,3 +438,6 @@ impl Free {
         free
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -311,3 +311,6 @@ fn edits(from: &str, to: &str) -> usize {
     }
     row.last().copied().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;
