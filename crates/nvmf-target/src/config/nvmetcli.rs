@@ -447,3 +447,6 @@ fn text(object: &Map<String, Value>, key: &str) -> Option<String> {
 fn number(object: &Map<String, Value>, key: &str) -> Option<u32> {
     text(object, key)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;
