@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// Serve namespaces to any number of hosts
     #[command(after_help = SERVE_HELP)]
     Serve(Serve),
+    /// Check, show or import the configuration of a target
+    #[command(subcommand, after_help = crate::config::args::HELP)]
+    Config(crate::config::args::Config),
     /// List the subsystems that a target offers
     #[command(after_help = "\
 Examples:
@@ -125,7 +128,9 @@ impl Command {
             Self::Read(args) => &args.connect,
             Self::Write(args) => &args.connect,
             Self::Bench(args) => &args.connect,
-            Self::Serve(_) | Self::Completions { .. } | Self::Man { .. } => return None,
+            Self::Serve(_) | Self::Config(_) | Self::Completions { .. } | Self::Man { .. } => {
+                return None;
+            }
         };
         Some(connect.timeout)
     }
