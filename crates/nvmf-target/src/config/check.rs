@@ -106,9 +106,13 @@ impl Check {
             subsystems: BTreeMap::new(),
         };
         if config.ports.is_empty() {
-            self.wrong("port", "there is no [[port]], so nobody could connect; add one with listen = \"127.0.0.1:4420\"");
+            self.wrong(
+                "port",
+                "there is no [[port]], so nobody could connect; add one with listen = \
+                 \"127.0.0.1:4420\"",
+            );
         }
-        self.identifiers_once("port", "ports", config.ports.iter().map(|port| port.id));
+        self.identifiers_once("port", config.ports.iter().map(|port| port.id));
         let mut ids = Free::new(config.ports.iter().map(|port| port.id));
         for (i, port) in config.ports.iter().enumerate() {
             let id = port.id.unwrap_or_else(|| ids.next());
@@ -126,7 +130,11 @@ impl Check {
                 continue;
             };
             if nqn.is_discovery() {
-                self.wrong(&format!("{at}.nqn"), "this is the name of the discovery subsystem, which every target has; choose another NQN");
+                self.wrong(
+                    &format!("{at}.nqn"),
+                    "this is the name of the discovery subsystem, which every target has; \
+                     choose another NQN",
+                );
             } else if layout.discovery.nqn.as_ref() == Some(&nqn) {
                 self.wrong(&format!("{at}.nqn"), "this is discovery.nqn, too; choose another NQN");
             }
@@ -150,7 +158,11 @@ impl Check {
         let discovery = &config.discovery;
         let nqn = discovery.nqn.as_ref().and_then(|text| self.nqn("discovery.nqn", text));
         if nqn.as_ref().is_some_and(Nqn::is_discovery) {
-            self.wrong("discovery.nqn", "this is the well-known name, which the discovery subsystem always has; leave it out, or give a unique one");
+            self.wrong(
+                "discovery.nqn",
+                "this is the well-known name, which the discovery subsystem always has; \
+                 leave it out, or give a unique one",
+            );
         }
         let mut referrals: Vec<layout::Referral> = Vec::new();
         for (i, referral) in discovery.referrals.iter().enumerate() {
@@ -165,7 +177,13 @@ impl Check {
             let port_id = self.within(&format!("{at}.port-id"), referral.port_id, range, 0);
             let (Some(address), Some(nqn)) = (address, nqn) else { continue };
             if address.port() == 0 || address.ip().is_unspecified() {
-                self.wrong(&key, format!("no host can connect to {address}; write the address and port that they would use"));
+                self.wrong(
+                    &key,
+                    format!(
+                        "no host can connect to {address}; write the address and port that \
+                         they would use"
+                    ),
+                );
             } else if referrals.iter().any(|r| r.address == address && r.nqn == nqn) {
                 self.wrong(&key, format!("there is another referral to {address}; leave one out"));
             }
@@ -268,8 +286,7 @@ impl Check {
         }
         let namespaces = &subsystem.namespaces;
         let ids = || namespaces.iter().map(|ns| ns.id);
-        let within = "namespaces of this subsystem";
-        self.identifiers_once(&format!("{at}.namespace"), within, ids());
+        self.identifiers_once(&format!("{at}.namespace"), ids());
         let mut free = Free::new(ids());
         let mut checked = BTreeMap::new();
         for (i, namespace) in namespaces.iter().enumerate() {
@@ -339,7 +356,13 @@ impl Check {
                 let refused = Nqn::parse_strict(host)
                     .is_ok_and(|host| allowed.is_some_and(|hosts| !hosts.allow(&host)));
                 if refused {
-                    self.wrong(&format!("{key}[{i}]"), format!("{host} may not connect to the subsystem; add it to the subsystem's hosts, or leave it out here"));
+                    self.wrong(
+                        &format!("{key}[{i}]"),
+                        format!(
+                            "{host} may not connect to the subsystem; add it to the \
+                             subsystem's hosts, or leave it out here"
+                        ),
+                    );
                 }
             }
             self.nqns(&key, hosts)
@@ -390,8 +413,7 @@ impl Check {
         }
     }
 
-    /// A subsystem without `hosts` is open, which only those on this machine may find without having
-    /// asked for it.
+    /// A subsystem without `hosts` is open. Beyond this machine that has to be asked for by name.
     fn open_to_all(&mut self, at: &str, subsystem: &layout::Subsystem, layout: &Layout) {
         if subsystem.hosts.is_some() {
             return;
@@ -405,7 +427,8 @@ impl Check {
             self.wrong(
                 &format!("{at}.hosts"),
                 format!(
-                    "{} would be open to everybody who reaches {}; list hosts = [\"nqn…\"], or write hosts = \"any\"",
+                    "{} would be open to everybody who reaches {}; list hosts = \
+                     [\"nqn…\"], or write hosts = \"any\"",
                     subsystem.nqn,
                     exposed.join(", "),
                 ),

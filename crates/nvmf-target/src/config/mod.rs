@@ -1,9 +1,9 @@
 //! A target as one writes it down: ports, subsystems, namespaces, who may use them.
 //!
-//! [`Config`] is what a file says, key by key, and nothing is judged yet. [`Config::resolve`] judges
-//! all of it and gives a [`Layout`]: names and addresses have types, identifiers that were left out
-//! are assigned, and what clashes was refused. A target applies a layout; [`diff`] says what has to
-//! be done to one that runs.
+//! [`Config`] is what a file says, key by key, and nothing is judged yet. [`Config::resolve`]
+//! judges all of it and gives a [`Layout`]: names and addresses have types, identifiers that were
+//! left out are assigned, and what clashes was refused. A target applies a layout; [`diff`] says
+//! what has to be done to one that runs.
 //!
 //! ```
 //! use nvmf_target::config::{Config, Change, Layout, diff};
@@ -29,8 +29,8 @@
 //! # }
 //! ```
 //!
-//! Files are TOML ([`Layout::from_toml`], [`Config::to_toml`]). The same [`Config`] is JSON, with the
-//! same keys, by its serde implementations. The files that nvmetcli saves can be
+//! Files are TOML ([`Layout::from_toml`], [`Config::to_toml`]). The same [`Config`] is JSON, with
+//! the same keys, by its serde implementations. The files that nvmetcli saves can be
 //! [imported](nvmetcli::import).
 //!
 //! Nothing here opens a namespace's file or a socket: what the machine says about them shows when a
@@ -194,7 +194,7 @@ pub struct Namespace {
     pub limits: Limits,
 }
 
-/// The most that a namespace does in a second, for all hosts together. What is absent is not limited.
+/// The most that a namespace does in a second, for all hosts together. What is absent has no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Limits {

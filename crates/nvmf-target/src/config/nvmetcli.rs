@@ -3,12 +3,13 @@
 //! They are taken as they are. What has no counterpart is left out, and a [`Warning`] says so.
 //!
 //! - Ports of other transports than TCP, ports that offer nothing, and namespaces that are not
-//!   enabled are left out; so are names that are no NQNs, which the kernel takes and this target does
-//!   not.
-//! - A namespace keeps its UUID and NGUID, a subsystem its serial number, model and firmware, so that
-//!   hosts find the disks that they know. Blocks are another matter: the kernel uses a device's
-//!   logical block size, and for a file its file system's block size up to 4096. The file does not say which that is:
-//!   512 is taken for what is under `/dev`, 4096 for files, and a warning says how to look.
+//!   enabled are left out; so are names that are no NQNs, which the kernel takes and this target
+//!   does not.
+//! - A namespace keeps its UUID and NGUID, a subsystem its serial number, model and firmware, so
+//!   that hosts find the disks that they know. Blocks are another matter: the kernel uses a device's
+//!   logical block size, and for a file its file system's block size up to 4096. What was saved does
+//!   not say which that is: 512 is taken for what is under `/dev`, 4096 for files, and a warning
+//!   says how to look.
 //! - Files and devices are opened past the page cache (`direct`), as the kernel does, unless
 //!   `buffered_io` is set.
 
@@ -21,7 +22,7 @@ use nvmf::controller::SerialNumber;
 use nvmf_storage::{BlockSize, NamespaceSpec, Source};
 use serde_json::{Map, Value};
 
-use super::layout::AnaGroup;
+use super::layout::{self, AnaGroup};
 use super::{Config, HostList, Namespace, Port, Referral, Subsystem};
 use crate::limits;
 
@@ -158,7 +159,13 @@ impl Import {
         let name = text(saved, "nqn").unwrap_or_default();
         let about = format!("subsystem {name}");
         if let Err(error) = Nqn::parse_strict(&name) {
-            self.warn(&about, format!("it is left out, because hosts could not rely on its name: {error}; give it another, here and at its hosts"));
+            self.warn(
+                &about,
+                format!(
+                    "it is left out, because hosts could not rely on its name: {error}; give \
+                     it another, here and at its hosts"
+                ),
+            );
             return;
         }
         self.left_out(&about, saved, &["nqn", "attr", "allowed_hosts", "namespaces"]);
@@ -199,7 +206,7 @@ impl Import {
             hosts: Some(self.hosts(&about, saved, attr)),
             max_io_queues: attr_number("qid_max", limits::IO_QUEUES.into()),
             cntlid_min: attr_number("cntlid_min", 1),
-            cntlid_max: attr_number("cntlid_max", 0xffef),
+            cntlid_max: attr_number("cntlid_max", (*layout::Subsystem::CNTLID.end()).into()),
             namespaces: objects(saved, "namespaces")
                 .filter_map(|namespace| self.namespace(&about, namespace))
                 .collect(),
@@ -263,13 +270,34 @@ impl Import {
         let source = spec.to_string();
         // A path that ends like an option is none to the parser.
         if source.parse::<NamespaceSpec>() != Ok(spec) {
-            self.warn(&about, format!("it is left out, because there is no source for the path `{}`; make a link to it", path.escape_debug()));
+            self.warn(
+                &about,
+                format!(
+                    "it is left out, because there is no source for the path `{}`; make a \
+                     link to it",
+                    path.escape_debug()
+                ),
+            );
             return None;
         }
         if on_device {
-            self.warn(&about, format!("blocks of 512 bytes are taken for what its hosts know; if `blockdev --getss {}` says 4096, take bs=512 out of its source", path.escape_debug()));
+            self.warn(
+                &about,
+                format!(
+                    "blocks of 512 bytes are taken for what its hosts know; if `blockdev \
+                     --getss {}` says 4096, take bs=512 out of its source",
+                    path.escape_debug()
+                ),
+            );
         } else {
-            self.warn(&about, format!("blocks of 4096 bytes are taken for what its hosts know; if `stat -f -c %S {}` says 512, add bs=512 to its source", path.escape_debug()));
+            self.warn(
+                &about,
+                format!(
+                    "blocks of 4096 bytes are taken for what its hosts know; if `stat -f -c \
+                     %S {}` says 512, add bs=512 to its source",
+                    path.escape_debug()
+                ),
+            );
         }
         let group = number(saved, "ana_grpid").filter(|group| *group > 1);
         let ana_group = group.filter(|group| {

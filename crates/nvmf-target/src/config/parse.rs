@@ -23,7 +23,7 @@ const LONGEST: u64 = 4 << 20;
 const MOST: usize = 50;
 
 impl Config {
-    /// Reads a configuration, and judges its form only: TOML, the names of keys, the kinds of values.
+    /// Reads a configuration and judges its form only: TOML, names of keys, kinds of values.
     ///
     /// # Errors
     ///

@@ -11,18 +11,18 @@ use super::{Check, value};
 
 impl Check {
     /// No two ports, and no two namespaces of a subsystem, have the same identifier.
-    pub(super) fn identifiers_once(
-        &mut self,
-        at: &str,
-        what: &str,
-        ids: impl Iterator<Item = Option<u32>>,
-    ) {
+    pub(super) fn identifiers_once(&mut self, at: &str, ids: impl Iterator<Item = Option<u32>>) {
         let mut first = BTreeMap::new();
         for (i, id) in ids.enumerate() {
             let Some(id) = id else { continue };
             if let Some(other) = first.insert(id, i) {
-                let at = format!("{at}[{i}].id");
-                self.wrong(&at, format!("there are two {what} with the id {id}, this one and number {other}, counted from 0; give one another id, or leave it out to have a free one"));
+                self.wrong(
+                    &format!("{at}[{i}].id"),
+                    format!(
+                        "{at}[{other}] has the id {id}, too; give one another, or leave it out to \
+                         have a free one"
+                    ),
+                );
             }
         }
     }
@@ -38,20 +38,21 @@ impl Check {
             let others = by_port.entry(address.port()).or_default();
             if let Some((other, there)) = others.iter().find(|(_, there)| overlap(*there, address))
             {
-                let message = if *there == address {
-                    format!("{other} listens on {address}, too; give one another address or port")
+                let what = if *there == address {
+                    format!("{other} listens on {address}, too")
+                } else if covers(*there, address) {
+                    format!("{other} listens on {there}, which covers {address}")
                 } else {
-                    format!(
-                        "{other} listens on {there}, which covers {address}, or the other way round; give one another port"
-                    )
+                    format!("this covers {there}, where {other} listens")
                 };
+                let message = format!("{what}; give one another address or port");
                 self.wrong(&format!("{at}.listen"), message);
             }
             others.push((at, address));
         }
     }
 
-    /// No two namespaces of a subsystem have the same identity: a host would take them for one disk.
+    /// No two namespaces of a subsystem have the same identity: hosts would take them for one disk.
     pub(super) fn identities_once(&mut self, at: &str, subsystem: &Subsystem) {
         let mut first: BTreeMap<(&str, Vec<u8>), usize> = BTreeMap::new();
         for (i, namespace) in subsystem.namespaces.iter().enumerate() {
@@ -82,7 +83,13 @@ impl Check {
                 let Some(identity) = identity else { continue };
                 if let Some(other) = first.insert((what, identity), i) {
                     let key = format!("{at}.namespace[{i}].{key}");
-                    self.wrong(&key, format!("{at}.namespace[{other}] has the same {what}, and hosts would take the two for one disk; give one another"));
+                    self.wrong(
+                        &key,
+                        format!(
+                            "{at}.namespace[{other}] has the same {what}, and hosts would \
+                             take the two for one disk; give one another"
+                        ),
+                    );
                 }
             }
         }
@@ -113,12 +120,15 @@ impl Check {
     }
 }
 
-/// Whether two listeners cannot be there at once. `[::]` covers IPv4, too, as Linux has it by default.
+/// Whether two listeners cannot be there at once. `[::]` covers IPv4, too: Linux's default.
 pub(in super::super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let covers =
-        |a: SocketAddr, b: SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
     // Port 0 is another one each time.
     a.port() == b.port() && a.port() != 0 && (a == b || covers(a, b) || covers(b, a))
+}
+
+/// Whether one IP address stands for all of which the other is one.
+fn covers(all: SocketAddr, one: SocketAddr) -> bool {
+    all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4())
 }
 
 /// The file of a source, and whether it is opened for reading only.

@@ -138,7 +138,7 @@ fn ports_that_are_wrong_are_said_to_be() {
         (|c| c.ports[0].listen = "192.0.2.7".into(), "port[0].listen", "no address"),
         (|c| c.ports[1].id = Some(0), "port[1].id", "use 1 to 65535"),
         (|c| c.ports[1].id = Some(65536), "port[1].id", "use 1 to 65535"),
-        (|c| c.ports[1].id = Some(1), "port[1].id", "two ports with the id 1"),
+        (|c| c.ports[1].id = Some(1), "port[1].id", "port[0] has the id 1, too"),
         (
             |c| c.ports[1].listen = "192.0.2.7:4420".into(),
             "port[1].listen",
@@ -243,7 +243,11 @@ fn namespaces_that_are_wrong_are_said_to_be() {
     each_is_wrong(&[
         (|c| ns(c).id = Some(0), "subsystem[0].namespace[0].id", "1 to 4294967294"),
         (|c| ns(c).id = Some(u32::MAX), "subsystem[0].namespace[0].id", "1 to 4294967294"),
-        (|c| second(c, "mem:1M").id = Some(7), "subsystem[0].namespace[1].id", "the id 7"),
+        (
+            |c| second(c, "mem:1M").id = Some(7),
+            "subsystem[0].namespace[1].id",
+            "subsystem[0].namespace[0] has the id 7, too",
+        ),
         (|c| ns(c).source = "ram:1M".into(), "subsystem[0].namespace[0].source", "mem:256M"),
         (|c| ns(c).source = "mem:5000".into(), "subsystem[0].namespace[0].source", "multiple"),
         (|c| ns(c).uuid = Some("1".into()), "subsystem[0].namespace[0].uuid", "`1` is no UUID"),

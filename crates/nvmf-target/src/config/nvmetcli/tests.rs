@@ -146,7 +146,8 @@ fn what_has_no_counterpart_is_named() {
         ),
         (
             |s| s["hosts"][0]["dhchap_key"] = "DHHC-1:00:secret".into(),
-            "host nqn.2026-01.org.example:host: its keys are left out: hosts are not authenticated here",
+            "host nqn.2026-01.org.example:host: its keys are left out: hosts are not \
+             authenticated here",
         ),
         (
             |s| s["subsystems"][0]["attr"]["version"] = "1.3".into(),
@@ -156,23 +157,28 @@ fn what_has_no_counterpart_is_named() {
             |s| {
                 s["subsystems"][0]["passthru"] = json!({ "device_path": "/dev/nvme0", "enable": 1 })
             },
-            "subsystem nqn.2026-01.org.example:alpha: passthru = {\"device_path\":\"/dev/nvme0\",\"enable\":1} is left out",
+            "subsystem nqn.2026-01.org.example:alpha: passthru = \
+             {\"device_path\":\"/dev/nvme0\",\"enable\":1} is left out",
         ),
         (
             |s| s["subsystems"][0]["attr"]["serial"] = "".into(),
-            "subsystem nqn.2026-01.org.example:alpha: it has no serial number here, so that it gets another than hosts know",
+            "subsystem nqn.2026-01.org.example:alpha: it has no serial number here, \
+             so that it gets another than hosts know",
         ),
         (
             |s| s["subsystems"][0]["attr"]["allow_any_host"] = "1".into(),
-            "subsystem nqn.2026-01.org.example:alpha: its allowed_hosts are left out, since any host may connect",
+            "subsystem nqn.2026-01.org.example:alpha: its allowed_hosts are left out, \
+             since any host may connect",
         ),
         (
             |s| s["subsystems"][0]["allowed_hosts"][0] = "hostnqn".into(),
-            "subsystem nqn.2026-01.org.example:alpha: host `hostnqn` is left out and cannot connect: the NQN does not start with \"nqn.\"",
+            "subsystem nqn.2026-01.org.example:alpha: host `hostnqn` is left out and \
+             cannot connect: the NQN does not start with \"nqn.\"",
         ),
         (
             |s| s["subsystems"][0]["namespaces"][1]["enable"] = 0.into(),
-            "subsystem nqn.2026-01.org.example:alpha, namespace 6: it is left out, because it is not enabled",
+            "subsystem nqn.2026-01.org.example:alpha, namespace 6: it is left out, \
+             because it is not enabled",
         ),
         (
             |s| s["subsystems"][0]["namespaces"][1]["resv_enable"] = 1.into(),
@@ -180,11 +186,13 @@ fn what_has_no_counterpart_is_named() {
         ),
         (
             |s| s["subsystems"][0]["namespaces"][0]["ana_grpid"] = 40.into(),
-            "subsystem nqn.2026-01.org.example:alpha, namespace 5: its ANA group 40 is left out; there are 1 to 32",
+            "subsystem nqn.2026-01.org.example:alpha, namespace 5: its ANA group 40 \
+             is left out; there are 1 to 32",
         ),
         (
             |s| s["subsystems"][0]["namespaces"][1]["device"]["path"] = "/srv/a,ro".into(),
-            "subsystem nqn.2026-01.org.example:alpha, namespace 6: it is left out, because there is no source for the path `/srv/a,ro`; make a link to it",
+            "subsystem nqn.2026-01.org.example:alpha, namespace 6: it is left out, \
+             because there is no source for the path `/srv/a,ro`; make a link to it",
         ),
     ];
     for (edit, wanted) in cases {

@@ -45,7 +45,8 @@ fn values_of_another_kind_and_missing_keys_are_all_named() {
     let lines = wrong(
         "[[port]]\nid = \"one\"\nlisten = 4420\n\n[[port]]\nid = -1\n\n[[subsystem]]\n\
          nqn = \"nqn.2026-01.org.example:a\"\nhosts = \"all\"\n[[subsystem]]\nhosts = [1]\n\
-         [[subsystem.namespace]]\nid = 1\n[subsystem.namespace.limits]\nbandwidth = -5\niops = 5000000000\n",
+         [[subsystem.namespace]]\nid = 1\n[subsystem.namespace.limits]\nbandwidth = -5\n\
+         iops = 5000000000\n",
     );
     let starts = [
         "t.toml:2: port[0].id: invalid type: string \"one\"",
@@ -72,7 +73,8 @@ fn what_does_not_fit_has_the_line_of_its_key_or_of_what_the_key_would_be_in() {
     let lines = wrong(
         "# first\n[[port]]\nlisten = \"192.0.2.7:4420\"\n\n[[subsystem]]\n\
          nqn = \"nqn.2026-01.org.example:a\"\n\n[[subsystem.namespace]]\nsource = \"mem:1M\"\n\
-         [[subsystem.namespace]]\nsource = \"mem:1M\"\n  uuid = \"x\"\n[subsystem.namespace.limits]\n\
+         [[subsystem.namespace]]\nsource = \"mem:1M\"\n  uuid = \"x\"\n\
+         [subsystem.namespace.limits]\n\
          iops = 0\n",
     );
     let starts = [
@@ -123,7 +125,11 @@ fn the_nearest_word_is_near() {
 
 proptest! {
     #[test]
-    fn no_text_makes_the_parser_panic(text in "\\PC{0,40}", at in 0..EVERYTHING.len(), cut in 0_usize..40) {
+    fn no_text_makes_the_parser_panic(
+        text in "\\PC{0,40}",
+        at in 0..EVERYTHING.len(),
+        cut in 0_usize..40,
+    ) {
         let _ = Layout::from_toml(&text);
         // A file of which a piece is another.
         let mut whole = EVERYTHING.to_owned();
