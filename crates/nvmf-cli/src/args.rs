@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// Serve namespaces to any number of hosts
     #[command(after_help = SERVE_HELP)]
     Serve(Serve),
+    /// Check, show or import the configuration of a target
+    #[command(subcommand, after_help = crate::config::args::HELP)]
+    Config(crate::config::args::Config),
     /// List the subsystems that a target offers
     #[command(after_help = "\
 Examples:
@@ -151,7 +154,7 @@ impl Command {
             Self::Read(args) => Some(&mut args.connect),
             Self::Write(args) => Some(&mut args.connect),
             Self::Bench(args) => Some(&mut args.connect),
-            Self::Serve(_) | Self::Completions { .. } | Self::Man { .. } => None,
+            Self::Serve(_) | Self::Config(_) | Self::Completions { .. } | Self::Man { .. } => None,
         }
     }
 

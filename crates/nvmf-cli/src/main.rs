@@ -4,6 +4,7 @@
 mod allocator;
 mod args;
 mod bench;
+mod config;
 mod connect;
 mod discover;
 mod failure;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     }
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Config(command) => config::run(&command),
         Command::Discover(args) => discover::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Property(args) => property::run(&args),

@@ -72,6 +72,7 @@
 
 mod admin;
 mod association;
+pub mod config;
 mod discovery;
 mod error_log;
 mod events;
