@@ -81,6 +81,7 @@ mod io;
 mod layout;
 mod limit;
 pub mod limits;
+pub mod manage;
 mod port;
 #[cfg_attr(not(test), expect(dead_code, reason = "the I/O path does not ask it yet"))]
 mod reservation;

@@ -138,13 +138,16 @@ impl SubsystemBuilder {
             serial: self.serial,
             model: self.model,
             firmware: self.firmware,
-            max_io_queues: self.max_io_queues,
+            max_io_queues: self.max_io_queues.into(),
             max_nsid: highest.max(limits::NAMESPACES),
-            cntlids: self.cntlids,
             started: Instant::now(),
             statistics: Statistics::default(),
             state: Mutex::new(State { namespaces, hosts: self.hosts }),
-            controllers: Mutex::new(Controllers::default()),
+            controllers: Mutex::new(Controllers {
+                by_id: BTreeMap::new(),
+                range: self.cntlids,
+                last: 0,
+            }),
         })
     }
 }

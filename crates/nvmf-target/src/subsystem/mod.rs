@@ -5,6 +5,8 @@ mod namespace;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -65,10 +67,9 @@ pub struct Subsystem {
     serial: SerialNumber,
     model: String,
     firmware: String,
-    max_io_queues: u16,
+    /// None for discovery.
+    max_io_queues: AtomicU16,
     max_nsid: u32,
-    /// The least and the greatest controller identifier.
-    cntlids: (u16, u16),
     started: Instant,
     statistics: Statistics,
     state: Mutex<State>,
@@ -83,9 +84,11 @@ struct State {
 }
 
 /// The controllers there are, by CNTLID.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Controllers {
     by_id: BTreeMap<u16, Weak<Association>>,
+    /// The least and the greatest identifier.
+    range: (u16, u16),
     last: u16,
 }
 
@@ -138,7 +141,7 @@ impl Subsystem {
 
     /// The most I/O queues that a controller grants.
     pub fn max_io_queues(&self) -> u16 {
-        self.max_io_queues
+        self.max_io_queues.load(Ordering::Relaxed)
     }
 
     /// Who may connect.
@@ -169,7 +172,7 @@ impl Subsystem {
     }
 
     pub(crate) fn is_discovery(&self) -> bool {
-        self.max_io_queues == 0
+        self.max_io_queues() == 0
     }
 
     /// What a host sees of it through a port.
@@ -210,6 +213,12 @@ impl Subsystem {
         }
     }
 
+    /// Says what controllers that come from now on are like.
+    pub(crate) fn set_controllers(&self, max_io_queues: u16, cntlids: RangeInclusive<u16>) {
+        self.max_io_queues.store(max_io_queues.max(1), Ordering::Relaxed);
+        self.controllers().range = (*cntlids.start(), *cntlids.end());
+    }
+
     /// Something about the namespaces or the ports is not what it was: each controller gets a new
     /// view, and its host is told what is different.
     pub(crate) fn refresh(&self) {
@@ -237,7 +246,7 @@ impl Subsystem {
         self.admit(request)?;
         // Identifiers go round before one comes again, so that a host that lags behind does not
         // meet another's controller.
-        let (least, greatest) = self.cntlids;
+        let (least, greatest) = controllers.range;
         let last = controllers.last.max(least.saturating_sub(1));
         let cntlid = (last.saturating_add(1)..=greatest)
             .chain(least..=last.min(greatest))
