@@ -73,6 +73,7 @@
 mod admin;
 mod association;
 pub mod config;
+pub mod control;
 mod discovery;
 mod error_log;
 mod events;

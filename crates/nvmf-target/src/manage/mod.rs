@@ -54,6 +54,7 @@ use crate::config::{Config, Layout};
 use crate::{Handle, Target, TargetBuilder};
 
 pub use error::ManageError;
+pub(crate) use state::replace;
 pub use state::{StateError, StateFile};
 
 /// Keeps a target what its configuration says.
