@@ -71,6 +71,8 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+#[cfg(feature = "mdns")]
+pub mod announce;
 mod association;
 mod discovery;
 mod error_log;
