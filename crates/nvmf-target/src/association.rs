@@ -245,7 +245,7 @@ impl Association {
             // Its old connection may be about to end: the host may come again.
             return Err(Refusal::Status(Status::COMMAND_SEQUENCE_ERROR));
         }
-        let counters = self.subsystem.books().open();
+        let counters = self.subsystem.books().open(&self.host);
         let entry = Entry { stop: Box::new(stop), counters: Arc::clone(&counters) };
         queues.live.insert(qid, entry);
         Ok(IoQueue { qid, association: Arc::clone(self), counters })

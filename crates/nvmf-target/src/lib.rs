@@ -80,7 +80,7 @@ pub mod identity;
 mod io;
 pub mod limits;
 mod serve;
-mod statistics;
+pub mod statistics;
 mod subsystem;
 #[cfg(test)]
 mod testing;

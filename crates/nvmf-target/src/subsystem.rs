@@ -236,6 +236,8 @@ impl Subsystem {
         ));
         controllers.by_id.insert(cntlid, Arc::downgrade(&association));
         controllers.last = cntlid;
+        drop(controllers);
+        self.statistics.connected(&request.host);
         Ok(association)
     }
 

@@ -335,7 +335,7 @@ fn errors_of_the_storage_have_their_statuses() {
 #[test]
 fn commands_are_counted_when_they_succeed_and_media_errors_when_not() {
     let (backend, a) = faulty();
-    let counters = a.subsystem().books().open();
+    let counters = a.subsystem().books().open(a.host());
     let run = |sqe: &Sqe| {
         let Plan::Execute(operation) = plan(&a, sqe, 1024).unwrap() else { panic!() };
         operation.execute(&mut [0; 1024], &counters)

@@ -25,7 +25,7 @@ fn failed_commands_of_all_queues_are_in_the_error_log() {
 #[test]
 fn smart_counts_what_hosts_did() {
     let mut c = enabled();
-    let counters = c.association().subsystem().books().open();
+    let counters = c.association().subsystem().books().open(c.association().host());
     counters.read(512_000);
     counters.written(512_001);
     counters.media_error();
