@@ -79,6 +79,8 @@ mod error_log;
 pub mod identity;
 mod io;
 pub mod limits;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod serve;
 pub mod statistics;
 mod subsystem;

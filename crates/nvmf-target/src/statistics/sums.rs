@@ -68,7 +68,8 @@ pub(super) struct Failures(BTreeMap<Failure, u64>);
 
 impl Failures {
     pub(super) fn count(&mut self, failure: Failure, times: u64) {
-        let known = self.0.len() < FAILURES || self.0.contains_key(&failure);
+        let apart = self.0.len() - usize::from(self.0.contains_key(&Failure::OTHER));
+        let known = apart < FAILURES || self.0.contains_key(&failure);
         let sum = self.0.entry(if known { failure } else { Failure::OTHER }).or_default();
         *sum = sum.saturating_add(times);
     }
