@@ -25,6 +25,7 @@ use crate::admin;
 use crate::association::{Association, IoQueue, Stop};
 use crate::discovery;
 use crate::limits;
+use crate::statistics::Events;
 use crate::subsystem::Subsystem;
 use connections::{Connections, StopFlag};
 pub use target::{Handle, Target, TargetBuilder, TargetError};
@@ -47,6 +48,7 @@ struct Shared {
     connect_timeout: Duration,
     connections: Arc<Connections>,
     stop: StopFlag,
+    events: Events,
     /// For what may wait: slow storage.
     jobs: Jobs,
 }

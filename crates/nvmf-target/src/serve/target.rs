@@ -16,6 +16,7 @@ use nvmf_storage::Access;
 use super::connections::{Connections, StopFlag};
 use super::core::{Core, Cores, Post};
 use super::{DRAIN, Origin, Shared, blocking};
+use crate::statistics::{Events, TargetReport};
 use crate::subsystem::{Namespace, Subsystem};
 
 /// Threads for slow storage, at most, whatever the number of cores.
@@ -243,6 +244,7 @@ impl TargetBuilder {
             connect_timeout: self.connect_timeout,
             connections: Connections::new(self.max_connections, self.max_half_open),
             stop: StopFlag::default(),
+            events: Events::default(),
             jobs: Jobs::new(JOBS),
         });
         Ok(Target {
@@ -485,6 +487,19 @@ impl Handle {
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.shared.connections.count()
+    }
+
+    /// What hosts did since the target was made, and what goes on now.
+    pub fn report(&self) -> TargetReport {
+        let Shared { connections, events, subsystems, .. } = &*self.shared;
+        TargetReport {
+            started: events.started(),
+            connections: connections.count() as u64,
+            accepted: connections.ever(),
+            digest_errors: events.digest_errors(),
+            violations: events.violations(),
+            subsystems: subsystems.iter().map(|subsystem| subsystem.report()).collect(),
+        }
     }
 
     /// Serves a connection over any transport, such as the in-process one, on a thread of its own.

@@ -76,7 +76,6 @@ impl Statistics {
     }
 
     /// A host was silent for longer than its Keep Alive Timeout.
-    #[allow(dead_code, reason = "until admin queues tell of it")]
     pub(crate) fn keep_alive_expired(&self) {
         self.expirations.fetch_add(1, Relaxed);
     }

@@ -16,7 +16,6 @@ mod sums;
 
 pub(crate) use books::Statistics;
 pub(crate) use counters::Counters;
-#[allow(unused_imports, reason = "until the target's connections tell of them")]
 pub(crate) use events::Events;
 pub use histogram::{BUCKETS, Histogram};
 pub use operation::Operation;

@@ -73,6 +73,7 @@ impl AdminQueue {
                 // thread was busy counts.
                 Next::Quiet => {
                     if self.controller.has_expired(Instant::now()) {
+                        self.controller.association().subsystem().books().keep_alive_expired();
                         return Ok(End::Expired);
                     }
                 }

@@ -129,7 +129,7 @@ impl Connection {
             let (n, event) = match self.tcp.handle_bytes(&bytes[at..]) {
                 Ok(taken) => taken,
                 Err(violation) => {
-                    self.violated(&violation);
+                    self.violated(cx, &violation);
                     break;
                 }
             };
@@ -148,11 +148,13 @@ impl Connection {
                     let whole = arrived.take().filter(|(of, _)| *of == slot);
                     let whole = whole.map(|(_, range)| &bytes[range]);
                     if let Some(violation) = &violation {
+                        cx.shared.events.violated(violation);
                         tracing::warn!(peer = %self.origin.peer, %violation, "damaged data");
                     }
                     self.data(cx, engine, slot, whole, violation.is_some());
                 }
                 Some(ControllerEvent::Rejected { sqe, violation }) => {
+                    cx.shared.events.violated(&violation);
                     tracing::debug!(?sqe, %violation, "command rejected");
                 }
                 Some(ControllerEvent::Terminated(terminated)) => {
