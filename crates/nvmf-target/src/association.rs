@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nvme_spec::fabrics::Connect;
 use nvme_spec::{HostId, Nqn, Sqe, Status};
 use nvmf_proto::connect::Refusal;
 
 use crate::error_log::ErrorLog;
-use crate::statistics::Counters;
+use crate::statistics::{Counters, Subject};
 use crate::subsystem::Subsystem;
 
 /// One host's association with a subsystem: a controller, made when its admin queue connected.
@@ -288,6 +288,18 @@ impl IoQueue {
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Counts a command that came at `began` with `data_len` bytes of data and is answered with this
+    /// status.
+    pub(crate) fn account(&self, sqe: &Sqe, data_len: u32, began: Instant, status: Status) {
+        let subject = Subject::of(self.association.subsystem(), sqe, data_len);
+        let Subject { nsid, operation, bytes } = subject;
+        if status.is_success() {
+            self.counters.done(nsid, operation, bytes, began.elapsed());
+        } else {
+            self.counters.failed(nsid, operation, status);
+        }
     }
 }
 

@@ -280,7 +280,7 @@ impl<'a> Operation<'a> {
     /// Does it. `data` is as long as [`transfer`](Self::transfer) says: the host's data, or room
     /// for what is to be sent.
     pub(crate) fn execute(&self, data: &mut [u8], counters: &Counters) -> Result<(), Status> {
-        match self.run(data, counters) {
+        match self.run(data) {
             Ok(outcome) => outcome,
             Err((error, writing)) => {
                 let status = storage_status(&error, writing);
@@ -305,11 +305,7 @@ impl<'a> Operation<'a> {
 
     /// Errors of the storage are on the outside, with whether it was being written; those of the
     /// command inside.
-    fn run(
-        &self,
-        data: &mut [u8],
-        counters: &Counters,
-    ) -> Result<Result<(), Status>, (nvmf_storage::Error, bool)> {
+    fn run(&self, data: &mut [u8]) -> Result<Result<(), Status>, (nvmf_storage::Error, bool)> {
         let reading = |error| (error, false);
         let writing = |error| (error, true);
         match self.kind {
@@ -320,22 +316,18 @@ impl<'a> Operation<'a> {
                     backend.flush().map_err(writing)?;
                 }
                 backend.read(offset, &mut [IoSliceMut::new(data)]).map_err(reading)?;
-                counters.read(bytes(data.len()));
             }
             Kind::Write { ns, offset, durability, .. } => {
                 ns.backend().write(offset, &[IoSlice::new(data)], durability).map_err(writing)?;
-                counters.written(bytes(data.len()));
             }
             Kind::Compare { ns, offset, .. } => {
                 let same = compare(&**ns.backend(), offset, data).map_err(reading)?;
-                counters.read(bytes(data.len()));
                 if !same {
                     return Ok(Err(Status::COMPARE_FAILURE.with_dnr(true)));
                 }
             }
             Kind::Verify { ns, offset, length } => {
                 verify(&**ns.backend(), offset, length).map_err(reading)?;
-                counters.read(u64::from(length));
             }
             Kind::WriteZeroes { ns, offset, length, how } => {
                 ns.backend().write_zeroes(offset, length, how).map_err(writing)?;

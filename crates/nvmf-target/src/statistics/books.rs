@@ -208,8 +208,8 @@ mod tests {
         let statistics = Statistics::default();
         let one = statistics.open(&host(1));
         let two = statistics.open(&host(2));
-        one.read(512);
-        two.written(4096);
+        one.done(1, Operation::Read, 512, MICROSECOND);
+        two.done(1, Operation::Write, 4096, MICROSECOND);
         two.done(1, Operation::Read, 1, MICROSECOND);
         two.media_error();
         let sum =
@@ -229,7 +229,7 @@ mod tests {
     fn queues_that_come_and_go_leave_no_memory_behind() {
         let statistics = Statistics::default();
         for _ in 0..100 {
-            statistics.open(&host(1)).read(1);
+            statistics.open(&host(1)).done(1, Operation::Read, 1, MICROSECOND);
         }
         assert_eq!(statistics.lock().hosts[&host(1)].live.len(), 1);
         assert_eq!(statistics.snapshot().reads, 100);

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use nvme_spec::Status;
 
+use super::Operation;
 use super::histogram::Clock;
 use super::sums::{Failure, Failures, NAMESPACES, NSID_OTHER, OperationSum, Sums};
-use super::{Operation, Snapshot};
 
 /// The counters of one queue.
 ///
@@ -17,10 +17,6 @@ use super::{Operation, Snapshot};
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     commands: AtomicU64,
-    reads: AtomicU64,
-    writes: AtomicU64,
-    bytes_read: AtomicU64,
-    bytes_written: AtomicU64,
     media_errors: AtomicU64,
     failed: AtomicU64,
     failures: Mutex<Failures>,
@@ -59,10 +55,6 @@ impl Counters {
     /// A command succeeded: one for namespace `nsid` ([`NSID_OTHER`] if for none there is,
     /// FFFFFFFFh if for all), which moved or was for so many bytes, and took so long from its arrival
     /// until its answer was ready.
-    ///
-    /// This is all there is to say of it: neither [`read`](Self::read) nor
-    /// [`written`](Self::written) is called as well.
-    #[allow(dead_code, reason = "until the way of an I/O command tells of it")]
     pub(crate) fn done(&self, nsid: u32, operation: Operation, bytes: u64, took: Duration) {
         let namespace = self.namespace(nsid);
         let counters = namespace.operations[operation.index()].get_or_init(Box::default);
@@ -74,22 +66,9 @@ impl Counters {
 
     /// A command was answered with an error; `nsid` as in [`done`](Self::done). A failure of the
     /// storage is told by [`media_error`](Self::media_error) besides.
-    #[allow(dead_code, reason = "until the way of an I/O command tells of it")]
     pub(crate) fn failed(&self, nsid: u32, operation: Operation, status: Status) {
         self.failed.fetch_add(1, Relaxed);
         self.failures().count(Failure::new(nsid, operation, status), 1);
-    }
-
-    /// A command that reads succeeded, of which neither namespace nor time is known.
-    pub(crate) fn read(&self, bytes: u64) {
-        self.reads.fetch_add(1, Relaxed);
-        self.bytes_read.fetch_add(bytes, Relaxed);
-    }
-
-    /// A Write succeeded, of which neither namespace nor time is known.
-    pub(crate) fn written(&self, bytes: u64) {
-        self.writes.fetch_add(1, Relaxed);
-        self.bytes_written.fetch_add(bytes, Relaxed);
     }
 
     /// The storage failed.
@@ -109,13 +88,7 @@ impl Counters {
 
     /// Adds all that was counted to `sums`.
     pub(super) fn add_to(&self, sums: &mut Sums) {
-        sums.untimed.add(Snapshot {
-            reads: self.reads.load(Relaxed),
-            writes: self.writes.load(Relaxed),
-            bytes_read: self.bytes_read.load(Relaxed),
-            bytes_written: self.bytes_written.load(Relaxed),
-            media_errors: self.media_errors.load(Relaxed),
-        });
+        sums.media_errors = sums.media_errors.saturating_add(self.media_errors.load(Relaxed));
         for (nsid, operation, counters) in self.operations() {
             let (latency, bytes) = (counters.latency.read(), counters.bytes.load(Relaxed));
             sums.count(nsid, operation, &OperationSum { latency, bytes });
@@ -162,6 +135,7 @@ impl PerNamespace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statistics::Snapshot;
     use std::thread;
 
     const MICROSECOND: Duration = Duration::from_micros(1);
@@ -189,16 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn the_smart_log_sees_what_is_told_either_way() {
+    fn the_smart_log_has_what_reads_and_what_writes() {
         let counters = Counters::default();
-        counters.read(1);
-        counters.written(2);
         counters.media_error();
         for operation in Operation::ALL {
             counters.done(1, operation, 10, MICROSECOND);
         }
         let expected =
-            Snapshot { reads: 4, writes: 2, bytes_read: 31, bytes_written: 12, media_errors: 1 };
+            Snapshot { reads: 3, writes: 1, bytes_read: 30, bytes_written: 10, media_errors: 1 };
         assert_eq!(sums(&counters).snapshot(), expected);
     }
 

@@ -12,6 +12,7 @@ mod events;
 mod histogram;
 mod operation;
 mod report;
+mod subject;
 mod sums;
 
 pub(crate) use books::Statistics;
@@ -20,6 +21,7 @@ pub(crate) use events::Events;
 pub use histogram::{BUCKETS, Histogram};
 pub use operation::Operation;
 pub use report::{HostReport, Limits, NamespaceReport, SubsystemReport, TargetReport};
+pub(crate) use subject::Subject;
 pub use sums::{Failure, NSID_OTHER, OperationSum};
 
 /// What the hosts of a subsystem did with it, over all of their queues.

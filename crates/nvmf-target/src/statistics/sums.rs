@@ -90,8 +90,8 @@ impl Failures {
 /// All that queues counted.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Sums {
-    /// What was told by [`read`](super::Counters::read) and its like.
-    pub(super) untimed: Snapshot,
+    /// Commands that failed because the storage did.
+    pub(super) media_errors: u64,
     pub(super) operations: BTreeMap<(u32, Operation), OperationSum>,
     pub(super) failures: Failures,
 }
@@ -106,7 +106,7 @@ impl Sums {
     }
 
     pub(super) fn add(&mut self, other: &Self) {
-        self.untimed.add(other.untimed);
+        self.media_errors = self.media_errors.saturating_add(other.media_errors);
         for ((nsid, operation), sum) in &other.operations {
             self.count(*nsid, *operation, sum);
         }
@@ -115,7 +115,7 @@ impl Sums {
 
     /// What the SMART / Health log has.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let mut snapshot = self.untimed;
+        let mut snapshot = Snapshot { media_errors: self.media_errors, ..Snapshot::default() };
         for ((_, operation), sum) in &self.operations {
             let (count, bytes) = (sum.latency.count(), sum.bytes);
             match operation {

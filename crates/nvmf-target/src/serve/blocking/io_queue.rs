@@ -1,6 +1,7 @@
 //! Serving an I/O queue.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::time::Instant;
 
 use nvme_spec::Status;
 use nvmf::Deadline;
@@ -72,6 +73,8 @@ impl Served {
     }
 
     fn command(&mut self, mut command: Command) -> Result<After, TransportError> {
+        let began = Instant::now();
+        let (sqe, length) = (*command.sqe(), command.data_len());
         let association = self.membership.association();
         let done = match plan(association, command.sqe(), command.data_len()) {
             Ok(Plan::Execute(operation)) => execute(
@@ -82,12 +85,15 @@ impl Served {
                 &self.membership,
             )?,
             Ok(Plan::Disconnect) => {
+                self.membership.account(&sqe, length, began, Status::SUCCESS);
                 self.queue.succeed(command);
                 self.queue.flush(Deadline::after(DATA_TIMEOUT))?;
                 return Ok(After::Close);
             }
             Err(status) => Err(status),
         };
+        let status = done.err().unwrap_or(Status::SUCCESS);
+        self.membership.account(&sqe, length, began, status);
         match done {
             Ok(0) => self.queue.succeed(command),
             Ok(length) => {

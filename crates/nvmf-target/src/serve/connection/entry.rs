@@ -1,6 +1,7 @@
 //! What a connection keeps of each command.
 
 use std::ops::{Deref, Range};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use nvme_spec::Sqe;
@@ -13,6 +14,8 @@ use nvmf_proto::pdu::PayloadSource;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) sqe: Sqe,
+    /// When it came.
+    pub(super) began: Option<Instant>,
     pub(super) data: DataLocation,
     /// Where data from the host is gathered.
     pub(super) staging: Staging,
@@ -37,7 +40,7 @@ impl Default for Entry {
     /// A slot without a command.
     fn default() -> Self {
         let (staging, out) = (Staging::default(), Outgoing::default());
-        Self { sqe: Sqe::new(0), data: DataLocation::None, staging, out, held: 0 }
+        Self { sqe: Sqe::new(0), began: None, data: DataLocation::None, staging, out, held: 0 }
     }
 }
 

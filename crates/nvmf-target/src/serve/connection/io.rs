@@ -96,6 +96,16 @@ impl Connection {
         self.leave();
     }
 
+    /// Counts a command that is answered, on an I/O queue, with this status.
+    pub(super) fn account(&mut self, slot: u16, status: Status) {
+        let Stage::Io(stage) = &self.stage else { return };
+        let entry = self.entries.get(slot);
+        // A Connect came before this was a queue.
+        if let Some(began) = entry.began.take() {
+            stage.membership.account(&entry.sqe, entry.data.length(), began, status);
+        }
+    }
+
     /// Answers a command as it went.
     fn io_done(&mut self, slot: u16, done: Done) {
         match done {

@@ -226,6 +226,7 @@ impl Connection {
         wire_log::command(self.qid(), &sqe);
         if let Stage::Io(stage) = &self.stage {
             stage.count();
+            self.entries.get(slot).began = Some(cx.now);
         }
         if let DataLocation::InCapsule { length } = data {
             self.owe(cx);
@@ -314,6 +315,7 @@ impl Connection {
     fn respond(&mut self, slot: u16, cqe: Cqe) {
         let cid = self.entries.get(slot).sqe.cid.get();
         wire_log::response(self.qid(), cid, &cqe);
+        self.account(slot, cqe.status());
         self.tcp.respond(slot, cqe);
     }
 
@@ -327,8 +329,9 @@ impl Connection {
         let length = self.entries.get(slot).data.length();
         if let Err(error) = self.tcp.send_data(slot, length, true) {
             tracing::warn!(peer = %self.origin.peer, %error, "data not sent");
-            self.fail(slot, Status::INTERNAL_ERROR);
+            return self.fail(slot, Status::INTERNAL_ERROR);
         }
+        self.account(slot, Status::SUCCESS);
     }
 
     /// Sends what is ready, unless a message is in flight.
