@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nvme_spec::fabrics::Connect;
 use nvme_spec::{HostId, Nqn, Sqe, Status};
@@ -290,13 +290,13 @@ impl IoQueue {
         &self.counters
     }
 
-    /// Counts a command that came at `began` with `data_len` bytes of data and is answered with this
-    /// status.
-    pub(crate) fn account(&self, sqe: &Sqe, data_len: u32, began: Instant, status: Status) {
+    /// Counts a command with `data_len` bytes of data that was answered with this status, `took` after
+    /// it had come.
+    pub(crate) fn account(&self, sqe: &Sqe, data_len: u32, took: Duration, status: Status) {
         let subject = Subject::of(self.association.subsystem(), sqe, data_len);
         let Subject { nsid, operation, bytes } = subject;
         if status.is_success() {
-            self.counters.done(nsid, operation, bytes, began.elapsed());
+            self.counters.done(nsid, operation, bytes, took);
         } else {
             self.counters.failed(nsid, operation, status);
         }

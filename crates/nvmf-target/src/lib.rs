@@ -56,6 +56,11 @@
 //! to it nor send what it owes for longer than 30 seconds, open more connections than
 //! [`TargetBuilder`] says, join another host's association, or take down another connection.
 //!
+//! # Features
+//!
+//! - `mdns`: `announce` tells hosts on the link of the discovery service, by multicast DNS.
+//! - `metrics`: what [`Handle::report`] tells, for Prometheus, over HTTP.
+//!
 //! # What it does not do
 //!
 //! - No access control: every host that knows a subsystem's name may use it. No TLS, no in-band

@@ -165,3 +165,28 @@ fn commands_that_wait_for_the_storage_are_under_way() {
     let latency = report.hosts[0].operations[&(1, Operation::Read)].latency;
     assert!((0.3..20.0).contains(&latency.seconds()), "{} s", latency.seconds());
 }
+
+#[cfg(feature = "metrics")]
+#[test]
+fn a_scrape_tells_what_a_host_just_did() {
+    use nvmf_target::metrics::{Exposition, MetricsServer};
+
+    let target = Running::start(subsystem(&["mem:1M"]));
+    let handle = target.handle.clone();
+    let exposition = Exposition::new(move || handle.report());
+    let source = Arc::new(move || exposition.render());
+    let server = MetricsServer::start("127.0.0.1:0".parse().unwrap(), source).unwrap();
+    let mut host = target.associate(Over::Tcp, 1);
+    let mut queue = host.connect_io_queues(1, None).unwrap().remove(0);
+    for bytes in [4096u64, 8192] {
+        write(&mut queue, 1, 0, 4096, &pattern(1, 4096)).unwrap();
+        let mut scraper = TcpStream::connect(server.local_addr()).unwrap();
+        scraper.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut page = String::new();
+        scraper.read_to_string(&mut page).unwrap();
+        let line = format!(
+            "nvmf_bytes_total{{subsystem=\"{NQN}\",namespace=\"1\",host=\"nqn.2026-01.org.example:host1\",operation=\"write\"}} {bytes}\n"
+        );
+        assert!(page.contains(&line), "{page}");
+    }
+}

@@ -54,7 +54,7 @@ impl Counters {
 
     /// A command succeeded: one for namespace `nsid` ([`NSID_OTHER`] if for none there is,
     /// FFFFFFFFh if for all), which moved or was for so many bytes, and took so long from its arrival
-    /// until its answer was ready.
+    /// until its answer left.
     pub(crate) fn done(&self, nsid: u32, operation: Operation, bytes: u64, took: Duration) {
         let namespace = self.namespace(nsid);
         let counters = namespace.operations[operation.index()].get_or_init(Box::default);

@@ -85,7 +85,7 @@ impl Served {
                 &self.membership,
             )?,
             Ok(Plan::Disconnect) => {
-                self.membership.account(&sqe, length, began, Status::SUCCESS);
+                self.membership.account(&sqe, length, began.elapsed(), Status::SUCCESS);
                 self.queue.succeed(command);
                 self.queue.flush(Deadline::after(DATA_TIMEOUT))?;
                 return Ok(After::Close);
@@ -93,7 +93,7 @@ impl Served {
             Err(status) => Err(status),
         };
         let status = done.err().unwrap_or(Status::SUCCESS);
-        self.membership.account(&sqe, length, began, status);
+        self.membership.account(&sqe, length, began.elapsed(), status);
         match done {
             Ok(0) => self.queue.succeed(command),
             Ok(length) => {

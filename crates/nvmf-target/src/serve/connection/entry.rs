@@ -4,7 +4,7 @@ use std::ops::{Deref, Range};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use nvme_spec::Sqe;
+use nvme_spec::{Sqe, Status};
 use nvmf_engine::{Chunks, Lent, Message, Pool, Summand};
 use nvmf_proto::capsule::DataLocation;
 use nvmf_proto::digest::{Crc32c, crc32c};
@@ -16,6 +16,8 @@ pub(super) struct Entry {
     pub(super) sqe: Sqe,
     /// When it came.
     pub(super) began: Option<Instant>,
+    /// With what it is answered, if it is.
+    pub(super) answer: Option<Status>,
     pub(super) data: DataLocation,
     /// Where data from the host is gathered.
     pub(super) staging: Staging,
@@ -40,7 +42,15 @@ impl Default for Entry {
     /// A slot without a command.
     fn default() -> Self {
         let (staging, out) = (Staging::default(), Outgoing::default());
-        Self { sqe: Sqe::new(0), began: None, data: DataLocation::None, staging, out, held: 0 }
+        Self {
+            sqe: Sqe::new(0),
+            began: None,
+            answer: None,
+            data: DataLocation::None,
+            staging,
+            out,
+            held: 0,
+        }
     }
 }
 
@@ -100,7 +110,7 @@ impl Entries {
     pub(super) fn begin(&mut self, slot: u16, sqe: &Sqe, data: DataLocation) -> &mut Entry {
         let entry = self.get(slot);
         debug_assert!(entry.is_bare(), "slot {slot} is in use");
-        (entry.sqe, entry.data) = (*sqe, data);
+        (entry.sqe, entry.data, entry.answer) = (*sqe, data, None);
         entry
     }
 

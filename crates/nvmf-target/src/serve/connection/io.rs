@@ -1,8 +1,11 @@
 //! A connection that is an I/O queue.
 
+use std::time::Instant;
+
 use nvme_spec::Status;
 use nvmf_engine::Engine;
 
+use super::entry::Entry;
 use super::storage::{self, Done, Execution, Place};
 use super::{Connection, Stage, has_room};
 use crate::association::IoQueue;
@@ -38,6 +41,15 @@ impl IoStage {
     /// A command came.
     pub(super) fn count(&self) {
         self.membership.counters().command();
+    }
+
+    /// A command's answer leaves.
+    pub(super) fn account(&self, entry: &mut Entry, now: Instant) {
+        // A Connect came before this was a queue.
+        if let (Some(began), Some(status)) = (entry.began.take(), entry.answer.take()) {
+            let took = now.saturating_duration_since(began);
+            self.membership.account(&entry.sqe, entry.data.length(), took, status);
+        }
     }
 }
 
@@ -94,16 +106,6 @@ impl Connection {
     fn disconnect(&mut self, slot: u16) {
         self.fail(slot, Status::SUCCESS);
         self.leave();
-    }
-
-    /// Counts a command that is answered, on an I/O queue, with this status.
-    pub(super) fn account(&mut self, slot: u16, status: Status) {
-        let Stage::Io(stage) = &self.stage else { return };
-        let entry = self.entries.get(slot);
-        // A Connect came before this was a queue.
-        if let Some(began) = entry.began.take() {
-            stage.membership.account(&entry.sqe, entry.data.length(), began, status);
-        }
     }
 
     /// Answers a command as it went.

@@ -315,7 +315,7 @@ impl Connection {
     fn respond(&mut self, slot: u16, cqe: Cqe) {
         let cid = self.entries.get(slot).sqe.cid.get();
         wire_log::response(self.qid(), cid, &cqe);
-        self.account(slot, cqe.status());
+        self.entries.get(slot).answer = Some(cqe.status());
         self.tcp.respond(slot, cqe);
     }
 
@@ -331,7 +331,7 @@ impl Connection {
             tracing::warn!(peer = %self.origin.peer, %error, "data not sent");
             return self.fail(slot, Status::INTERNAL_ERROR);
         }
-        self.account(slot, Status::SUCCESS);
+        self.entries.get(slot).answer = Some(Status::SUCCESS);
     }
 
     /// Sends what is ready, unless a message is in flight.
@@ -351,7 +351,12 @@ impl Connection {
                 entries.get(tag).send(offset as usize, length as usize, &mut message);
             }
         });
+        // One look at the clock is for all that leaves together.
+        let now = Instant::now();
         for slot in self.batch.take_finished() {
+            if let Stage::Io(stage) = &self.stage {
+                stage.account(self.entries.get(slot), now);
+            }
             self.flying += self.entries.remove(&mut cx.pool, slot);
             self.tcp.release(slot);
         }
