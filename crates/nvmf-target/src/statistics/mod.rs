@@ -1,8 +1,8 @@
 //! What the target counts: for the SMART / Health log, for Keep Alive, and for whoever watches it.
 //!
-//! Each queue counts for itself ([`Counters`]), so that nothing on the way of an I/O command is
+//! Each queue counts for itself (`Counters`), so that nothing on the way of an I/O command is
 //! shared between cores; whoever wants to know adds them up. A subsystem keeps the sums by host
-//! ([`Statistics`]), and those of queues that have ended with them. What hosts can make it remember
+//! (`Statistics`), and those of queues that have ended with them. What hosts can make it remember
 //! is bounded: hosts beyond a number, and statuses and namespaces beyond others, are counted
 //! together.
 
