@@ -18,7 +18,7 @@ use nvmf_proto::connect::{ConnectRequest, Refusal};
 use crate::error_log::ErrorLog;
 use crate::events::Events;
 use crate::port::Port;
-use crate::statistics::Counters;
+use crate::statistics::{Counters, Subject};
 use crate::subsystem::{CachedView, SharedView, Subsystem, View};
 
 /// One host's association with a subsystem: a controller, made when its admin queue connected.
@@ -334,7 +334,7 @@ impl Association {
             // Its old connection may be about to end: the host may come again.
             return Err(Refusal::Status(Status::COMMAND_SEQUENCE_ERROR));
         }
-        let counters = self.subsystem.books().open();
+        let counters = self.subsystem.books().open(&self.host);
         let entry = Entry { stop: Box::new(stop), counters: Arc::clone(&counters) };
         queues.live.insert(qid, entry);
         Ok(IoQueue { qid, association: Arc::clone(self), counters })
@@ -377,6 +377,25 @@ impl IoQueue {
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Counts a command with `data_len` bytes of data, of a host that sees `view`, that was answered
+    /// with this status, `took` after it had come.
+    pub(crate) fn account(
+        &self,
+        view: &View,
+        sqe: &Sqe,
+        data_len: u32,
+        took: Duration,
+        status: Status,
+    ) {
+        let subject = Subject::of(view, sqe, data_len);
+        let Subject { nsid, operation, bytes } = subject;
+        if status.is_success() {
+            self.counters.done(nsid, operation, bytes, took);
+        } else {
+            self.counters.failed(nsid, operation, status);
+        }
     }
 }
 

@@ -62,7 +62,8 @@ pub(super) fn apply(
     }
     match missing {
         None => Ok(applied),
-        Some(Lost { what, source, .. }) => {
+        Some(lost) => {
+            let Lost { what, source, .. } = *lost;
             if let Some(state) = &mut inner.state {
                 state.save(&inner.layout)?;
             }
@@ -167,7 +168,7 @@ enum Failure {
     /// It was, and this is to be known.
     Told(String),
     /// It was not.
-    Missing(Lost),
+    Missing(Box<Lost>),
 }
 
 /// What is not there although it was to be.
@@ -196,12 +197,12 @@ fn take(handle: &Handle, step: Step) -> Result<(), Failure> {
         }
         Step::LateNamespace(nqn, ns) => {
             let lost = |source| {
-                Failure::Missing(Lost {
+                Failure::Missing(Box::new(Lost {
                     what: format!("namespace {} of {nqn}", ns.nsid),
                     source,
                     nqn: nqn.clone(),
                     nsid: Some(ns.nsid),
-                })
+                }))
             };
             let built = build::namespace(&nqn, &ns).map_err(lost)?;
             handle.add_namespace(&nqn, built).map_err(told)
@@ -209,12 +210,12 @@ fn take(handle: &Handle, step: Step) -> Result<(), Failure> {
         Step::LateSubsystem(subsystem, replaces) => {
             let gone = if replaces { handle.remove_subsystem(&subsystem.nqn) } else { Ok(()) };
             let built = build::subsystem(&subsystem).map_err(|source| {
-                Failure::Missing(Lost {
+                Failure::Missing(Box::new(Lost {
                     what: format!("subsystem {}", subsystem.nqn),
                     source,
                     nqn: subsystem.nqn.clone(),
                     nsid: None,
-                })
+                }))
             })?;
             handle.add_subsystem(built).and(gone).map_err(told)
         }

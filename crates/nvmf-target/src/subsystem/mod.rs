@@ -256,6 +256,8 @@ impl Subsystem {
             Arc::new(Association::new(cntlid, request, Arc::clone(self), Arc::clone(port)));
         controllers.by_id.insert(cntlid, Arc::downgrade(&association));
         controllers.last = cntlid;
+        drop(controllers);
+        self.statistics.connected(&request.host);
         Ok(association)
     }
 
