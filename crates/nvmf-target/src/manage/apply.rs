@@ -12,6 +12,7 @@ use std::sync::Arc;
 use nvme_spec::Nqn;
 use nvmf_storage::{Geometry, Source};
 
+use super::services::{PreparedMetrics, Services};
 use super::{Applied, Inner, ManageError, build};
 use crate::config::layout::{Namespace as NamespaceLayout, Subsystem as SubsystemLayout};
 use crate::config::{Change, Layout, diff};
@@ -25,6 +26,7 @@ enum Step {
     Namespace(Nqn, Arc<Namespace>),
     Port(BoundPort),
     MovedPort(u16, BoundPort),
+    Metrics(PreparedMetrics),
     /// To be opened when its file is free.
     LateNamespace(Nqn, Box<NamespaceLayout>),
     /// Likewise; one of the same name goes before.
@@ -48,7 +50,7 @@ pub(super) fn apply(
     inner.layout = new;
     let mut missing = None;
     for step in steps {
-        match take(handle, step) {
+        match take(handle, &mut inner.services, step) {
             Ok(()) => {}
             Err(Failure::Told(warning)) => applied.warnings.push(warning),
             Err(Failure::Missing(lost)) => {
@@ -56,6 +58,9 @@ pub(super) fn apply(
                 missing = missing.or(Some(lost));
             }
         }
+    }
+    if let Err(error) = inner.services.announce(handle, &inner.layout) {
+        applied.warnings.push(error.to_string());
     }
     for warning in &applied.warnings {
         tracing::warn!("{warning}");
@@ -97,6 +102,9 @@ fn prepare(handle: &Handle, old: &Layout, changes: Vec<Change>) -> Result<Vec<St
             }
             Change::PortAdded { port } => Step::Port(BoundPort::bind(build::port(&port))?),
             Change::PortMoved { id, listen } => Step::MovedPort(id, rebind(handle, id, listen)?),
+            Change::MetricsStarted { listen } => {
+                Step::Metrics(PreparedMetrics::start(handle, listen)?)
+            }
             Change::NamespaceResized { subsystem, nsid, bytes } => {
                 check_size(handle, &subsystem, nsid, bytes)?;
                 Step::Plain(Change::NamespaceResized { subsystem, nsid, bytes })
@@ -185,8 +193,16 @@ fn told(error: impl std::fmt::Display) -> Failure {
 }
 
 /// Does what is ready.
-fn take(handle: &Handle, step: Step) -> Result<(), Failure> {
+fn take(handle: &Handle, services: &mut Services, step: Step) -> Result<(), Failure> {
     match step {
+        Step::Plain(Change::MetricsStopped) => {
+            services.stop_metrics();
+            Ok(())
+        }
+        Step::Metrics(prepared) => {
+            services.serve_metrics(prepared);
+            Ok(())
+        }
         Step::Plain(change) => plain(handle, change).map_err(told),
         Step::Subsystem(subsystem) => handle.add_subsystem(subsystem).map_err(told),
         Step::Namespace(nqn, ns) => handle.add_namespace(&nqn, ns).map_err(told),
@@ -253,7 +269,7 @@ fn plain(handle: &Handle, change: Change) -> Result<(), ChangeError> {
             handle.set_discovery(build::discovery_nqn(&discovery), build::referrals(&discovery));
             Ok(())
         }
-        // The others were made ready, or are not the target's: metrics.
+        // The others were made ready.
         _ => Ok(()),
     }
 }

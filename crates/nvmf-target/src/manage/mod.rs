@@ -41,10 +41,12 @@
 mod apply;
 mod build;
 mod error;
+mod services;
 mod state;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nvme_spec::Nqn;
@@ -52,6 +54,8 @@ use nvmf_storage::Geometry;
 
 use crate::config::{Config, Layout};
 use crate::{Handle, Target, TargetBuilder};
+
+use services::{PreparedMetrics, Services};
 
 pub use error::ManageError;
 pub(crate) use state::replace;
@@ -68,6 +72,7 @@ pub struct Manager {
 struct Inner {
     layout: Layout,
     state: Option<StateFile>,
+    services: Services,
 }
 
 /// What came of a change that took place.
@@ -104,14 +109,24 @@ impl Manager {
             state.save(&layout)?;
         }
         let target = builder.bind()?;
-        let inner = Mutex::new(Inner { layout, state });
-        let manager = Arc::new(Self { handle: target.handle(), inner });
-        Ok((target, manager))
+        let handle = target.handle();
+        let mut services = Services::default();
+        if let Some(listen) = layout.metrics() {
+            services.serve_metrics(PreparedMetrics::start(&handle, listen)?);
+        }
+        services.announce(&handle, &layout)?;
+        let inner = Mutex::new(Inner { layout, state, services });
+        Ok((target, Arc::new(Self { handle, inner })))
     }
 
     /// The target.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Where metrics are served, with the port that port 0 became.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.inner().services.metrics_address()
     }
 
     /// What it is now.
@@ -137,7 +152,7 @@ impl Manager {
     pub fn reload(&self, layout: Layout) -> Result<Applied, ManageError> {
         let mut inner = self.inner();
         let applied = apply::apply(&self.handle, &mut inner, layout.clone())?;
-        let Inner { layout: running, state } = &mut *inner;
+        let Inner { layout: running, state, .. } = &mut *inner;
         if let Some(state) = state {
             state.set_base(&layout);
             state.save(running)?;
