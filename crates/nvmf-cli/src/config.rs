@@ -36,7 +36,7 @@ pub(crate) fn run(command: &args::Config) -> anyhow::Result<()> {
 
 /// Reads a configuration. Of more than one problem each is said at once, and how many there are is
 /// the error.
-fn read(file: &Path) -> anyhow::Result<Layout> {
+pub(crate) fn read(file: &Path) -> anyhow::Result<Layout> {
     let error = match Layout::read(file) {
         Ok(layout) => return Ok(layout),
         Err(ReadError::Config(error)) if error.problems().len() > 1 => error,

@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod config;
 mod connect;
+mod ctl;
 mod discover;
 mod failure;
 mod generate;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Config(command) => config::run(&command),
+        Command::Ctl(args) => ctl::run(args),
         Command::Discover(args) => discover::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Property(args) => property::run(&args),

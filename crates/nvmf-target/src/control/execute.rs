@@ -7,10 +7,12 @@ use nvme_spec::Nqn;
 use nvme_spec::nqn::UuidText;
 
 use super::{
-    Controller, Done, NamespaceStatus, PortStatus, Reply, Request, Status, SubsystemStatus,
+    Activity, Controller, Done, NamespaceStatus, OperationActivity, PortStatus, Reply, Request,
+    Status, SubsystemStatus,
 };
 use crate::config::{self, Config, HostList, Layout};
 use crate::manage::{Applied, ManageError, Manager, replace};
+use crate::statistics::TargetReport;
 use crate::{ControllerInfo, Namespace, Subsystem};
 
 /// What requests are executed on.
@@ -32,14 +34,15 @@ impl Executor {
     fn run(&self, request: Request) -> Outcome {
         let manager = &self.manager;
         match request {
-            Request::Status => Ok(Reply::Status(Box::new(self.status()))),
-            Request::Config => Ok(Reply::Config(Box::new(manager.layout().config()))),
-            Request::Controllers => {
+            Request::Status {} => Ok(Reply::Status(Box::new(self.status()))),
+            Request::Config {} => Ok(Reply::Config(Box::new(manager.layout().config()))),
+            Request::Controllers {} => {
                 let controllers = manager.handle().controllers();
                 Ok(Reply::Controllers(controllers.iter().map(Controller::of).collect()))
             }
+            Request::Activity {} => Ok(Reply::Activity(Activity::of(&manager.handle().report()))),
             Request::Apply { config } => done(manager.apply(config.resolve()?)?),
-            Request::Reload => done(self.reload()?),
+            Request::Reload {} => done(self.reload()?),
             Request::Save { path } => self.save(path),
             Request::SubsystemAdd { subsystem } => self.edit(|config| {
                 config.subsystems.push(*subsystem);
@@ -174,6 +177,7 @@ impl Executor {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed().as_secs(),
             pid: std::process::id(),
+            metrics: self.manager.metrics_address().map(|at| at.to_string()),
             connections: handle.connections(),
             ports: handle
                 .ports()
@@ -181,6 +185,31 @@ impl Executor {
                 .map(|port| PortStatus { id: port.id(), address: port.address().to_string() })
                 .collect(),
             subsystems: handle.subsystems().iter().map(|s| SubsystemStatus::of(s)).collect(),
+        }
+    }
+}
+
+impl Activity {
+    fn of(report: &TargetReport) -> Self {
+        let hosts = report.subsystems.iter().flat_map(|s| s.hosts.iter().map(move |h| (s, h)));
+        let operations = hosts.clone().flat_map(|(subsystem, host)| {
+            host.operations.iter().map(|((nsid, operation), sum)| OperationActivity {
+                subsystem: subsystem.nqn.to_string(),
+                namespace: *nsid,
+                host: host.host.as_ref().map_or_else(String::new, Nqn::to_string),
+                operation: operation.name().to_owned(),
+                commands: sum.latency.count(),
+                bytes: sum.bytes,
+                seconds: sum.latency.seconds(),
+            })
+        });
+        Self {
+            connections: report.connections,
+            digest_errors: report.digest_errors,
+            violations: report.violations,
+            under_way: report.subsystems.iter().map(|s| s.under_way).sum(),
+            operations: operations.collect(),
+            failures: hosts.flat_map(|(_, host)| host.failures.values()).sum(),
         }
     }
 }

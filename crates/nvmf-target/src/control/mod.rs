@@ -9,7 +9,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut client = Client::connect("/run/user/1000/nvmf.sock".as_ref())?;
-//! if let Reply::Controllers(controllers) = client.call(&Request::Controllers)? {
+//! if let Reply::Controllers(controllers) = client.call(&Request::Controllers {})? {
 //!     for controller in controllers {
 //!         println!("{} {}", controller.cntlid, controller.host);
 //!     }
@@ -43,18 +43,20 @@ const MAX_LINE: usize = 4 << 20;
 #[non_exhaustive]
 pub enum Request {
     /// What it is and how it does: [`Reply::Status`].
-    Status,
+    Status {},
     /// Its running configuration: [`Reply::Config`].
-    Config,
+    Config {},
     /// The controllers there are: [`Reply::Controllers`].
-    Controllers,
+    Controllers {},
+    /// What hosts did, for who looks again and again: [`Reply::Activity`].
+    Activity {},
     /// Make it what this says, as a whole.
     Apply {
         /// All of it.
         config: Box<Config>,
     },
     /// Read its configuration file again and apply what is different.
-    Reload,
+    Reload {},
     /// Write the running configuration to this file, or to the one that it was started with:
     /// [`Reply::Saved`].
     Save {
@@ -158,7 +160,7 @@ pub enum Request {
 }
 
 /// What a target answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Reply {
@@ -168,6 +170,8 @@ pub enum Reply {
     Config(Box<Config>),
     /// To [`Request::Controllers`].
     Controllers(Vec<Controller>),
+    /// To [`Request::Activity`].
+    Activity(Activity),
     /// A change took place.
     Done(Done),
     /// To [`Request::Save`].
@@ -208,6 +212,9 @@ pub struct Status {
     pub uptime: u64,
     /// Its process.
     pub pid: u32,
+    /// Where metrics are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
     /// Connections there are.
     pub connections: usize,
     /// Where it listens.
@@ -292,4 +299,44 @@ pub struct Controller {
     pub io_queues: Vec<u16>,
     /// Commands that came on I/O queues.
     pub io_commands: u64,
+}
+
+/// What hosts did since the target began, and what goes on now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Activity {
+    /// Connections there are.
+    pub connections: u64,
+    /// PDUs whose digest was wrong.
+    pub digest_errors: u64,
+    /// Other ways in which peers broke the protocol.
+    pub violations: u64,
+    /// I/O commands that came and are not answered.
+    pub under_way: u64,
+    /// What was done, each kind by each host on each namespace.
+    pub operations: Vec<OperationActivity>,
+    /// Commands that failed, in all.
+    pub failures: u64,
+}
+
+/// How often a host had something done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct OperationActivity {
+    /// The subsystem's NQN.
+    pub subsystem: String,
+    /// The namespace's identifier; FFFFFFFFh for all, 0 for none there is.
+    pub namespace: u32,
+    /// The host's NQN; empty for hosts that are not remembered.
+    pub host: String,
+    /// What, as in the metrics.
+    pub operation: String,
+    /// Commands that succeeded.
+    pub commands: u64,
+    /// Bytes that they moved, or were for.
+    pub bytes: u64,
+    /// How long they took together, in seconds.
+    pub seconds: f64,
 }
