@@ -36,7 +36,7 @@ class Discovery(Scenario):
 
     def steps(self):
         self.log_page()
-        self.hosts()
+        self.admission()
         self.persistent()
         self.connect_all()
         self.kernel_log("discovery", kernel_log.PATHS)
@@ -57,7 +57,7 @@ class Discovery(Scenario):
             records = self.guest.json(f"nvme discover -t tcp -a {MACHINE} -s 4420 -o json")["records"]
             require(any(entry["subnqn"] == OPEN_NQN for entry in records), f"{records}")
 
-    def hosts(self):
+    def admission(self):
         with self.check("discovery shows a host only what it may reach"):
             equal("subsystems", self._subsystems(), {OPEN_NQN})
             equal("subsystems of the other host", self._subsystems(f"-q {STRANGER}"), {OPEN_NQN, HIDDEN_NQN})

@@ -50,6 +50,10 @@ RESIZED = [
     r"EXT4-fs \(nvme\d+n\d+\): resiz(ing|ed) filesystem ",
 ]
 
+RESETTING = [
+    r"nvme nvme\d+: resetting controller$",
+]
+
 # when a path is cut under I/O, and nothing says so
 LOST = [
     r"nvme nvme\d+: failed nvme_keep_alive_end_io error=\d+$",

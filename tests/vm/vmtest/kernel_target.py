@@ -41,11 +41,11 @@ def has_passthrough(kernel):
     return kernel != "bookworm"  # Debian's 6.1 is built without
 
 
-def devices(kernel, files):
-    """qemu's arguments for the disk that nvmet passes through."""
+def devices(kernel, files, name):
+    """qemu's arguments for the disk that nvmet passes through; `name`: the guest's."""
     if not has_passthrough(kernel):
         return []
-    path = os.path.join(files, "passthrough.img")
+    path = os.path.join(files, f"passthrough-{name}.img")
     with open(path, "wb") as file:
         file.truncate(PASSTHROUGH_MIB * MIB)
     return [

@@ -17,7 +17,7 @@ MIB = 1 << 20
 # NSIDs: fio is busy on the first while the others come, grow and go
 BUSY, ADDED, GROWN = 1, 5, 2
 GROWN_SIZES = (64 * MIB, 160 * MIB)
-IOPS = 400
+IOPS = 100
 
 
 class Live(Scenario):
@@ -56,7 +56,7 @@ class Live(Scenario):
         self.resize()
         self.limit()
         self.kernel_log("namespaces that come, grow and go", kernel_log.PATHS, kernel_log.RESIZED)
-        self.hosts()
+        self.admission()
         # the refusals are logged, each kernel in its own words
         self.forget_log()
         self.reload()
@@ -152,7 +152,7 @@ class Live(Scenario):
             got = self._iops()
             require(got > IOPS * 2, f"{got:.0f} IOPS")
 
-    def hosts(self):
+    def admission(self):
         with self.check("a host that is not on the list is refused"):
             self.host.refused(GUARDED_NQN)
         with self.check("a host that is allowed connects"):

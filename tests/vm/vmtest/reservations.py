@@ -32,7 +32,6 @@ call(201, 16, "=QII", key, 1, 0)       # reserve, Write Exclusive
 print("reserved")
 if sys.argv[3] == "release":
     call(202, 16, "=QII", key, 1, 0)
-    call(200, 24, "=QQII", key, 0, 0, 0)
 """
 
 
@@ -153,10 +152,14 @@ class Reservations(Scenario):
             guest, device = self.guests[0], self.disks[0]
             script = f"cat > /tmp/calls.py << 'X'\n{KERNEL_CALLS}X\npython3 /tmp/calls.py {device} 4711"
             guest.run(f"{script} keep")
-            self._both_see({4711: 1}, 1)
+            # Linux asks for registrations that persist
+            self._both_see({4711: 1}, 1, persistent=1)
             self._may(1, (True, False))
             self._resv(0, "register", "--crkey=4711 --rrega=1")
             guest.run(f"{script} release")
+            self._both_see({4711: 0}, 0, persistent=1)
+            # the kernel has no call that gives a registration up
+            self._resv(0, "register", "--crkey=4711 --rrega=1")
             self._both_see({}, 0)
 
     def power_loss(self):
