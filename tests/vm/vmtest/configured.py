@@ -76,13 +76,10 @@ class ConfiguredServe(Serve):
 
     def memory(self):
         """Bytes of memory that are in use and belong to no file."""
-        with open(f"/proc/{self._serving()}/status") as file:
+        # setpriv and nsenter become the command they run: its process is theirs
+        with open(f"/proc/{self.process.pid}/status") as file:
             fields = dict(line.split(":", 1) for line in file if ":" in line)
         return int(fields["RssAnon"].split()[0]) * 1024
-
-    def _serving(self):
-        # setpriv and nsenter become the command they run: its process is theirs
-        return self.process.pid
 
     def _listens(self):
         done = subprocess.run(self.command.network.inside(["ss", "-Hltn"]), capture_output=True, text=True, check=False)

@@ -14,7 +14,7 @@ from .report import CheckFailed, TestsEnded
 KERNEL_PARAMETERS = (
     "console=ttyS0 quiet loglevel=5 panic=-1 oops=panic nowatchdog mitigations=off audit=0 apparmor=0 "
     "cryptomgr.notests=1 no_timer_check tsc=reliable random.trust_cpu=on rcupdate.rcu_expedited=1 "
-    "nvme_core.multipath=Y"
+    "nvme_core.multipath=Y log_buf_len=4M"
 )
 BOOT_SECONDS = 120
 # A script that is out of time is killed in the guest; a guest that is silent for longer than this

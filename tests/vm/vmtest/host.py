@@ -2,6 +2,7 @@
 import json
 import re
 import shlex
+import uuid
 
 from .configured import soon
 from .net import MACHINE
@@ -169,12 +170,27 @@ class Host:
         return out
 
     def identifiers(self, nqn):
-        """The UUID and NGUID of each disk, by its NSID."""
+        """The UUID and NGUID of each disk, by its NSID, as the target says now; the kernel's are the
+        same."""
         found = {}
+        controller = next(name for name, entry in self.controllers(nqn).items() if entry["state"] == "live")
         for nsid, device in self.disks(nqn).items():
+            entries = self.guest.json(f"nvme ns-descs /dev/{controller} -n {nsid} -o json")["ns-descs"]
+            said = {entry["Type"]: entry for entry in entries}
+            found[nsid] = [uuid.UUID(said["uuid"]["uuid"]), uuid.UUID(said["nguid"]["nguid"])]
             block = f"/sys/block/{device.rsplit('/', 1)[1]}"
-            found[nsid] = self.guest.run(f"cat {block}/uuid {block}/nguid").split()
+            kernels = self.guest.run(f"cat {block}/uuid {block}/nguid").split()
+            equal(f"the kernel's identifiers of {nsid}", [uuid.UUID(text) for text in kernels], found[nsid])
         return found
+
+    def last_reconnect(self, controller):
+        """What the kernel said when it had last connected that controller again after a loss."""
+        return self.guest.run(f"dmesg | grep ' {controller}: Successfully reconnected' | tail -n 1; true")
+
+    def wait_reconnect(self, controller, before, seconds=RECONNECT_SECONDS):
+        """`before`: what `last_reconnect` was. The state alone may be that of before the loss was
+        noticed."""
+        soon(f"{controller} is connected again", lambda: self.last_reconnect(controller) not in ("", before), seconds)
 
     def ana_log(self, controller):
         """The state of each ANA group and its NSIDs, as nvme-cli shows them."""

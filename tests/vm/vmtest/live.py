@@ -204,9 +204,10 @@ class Live(Scenario):
     def drop(self):
         with self.check("a controller is dropped by ctl: the kernel connects again, and fio goes on"):
             job = self.host.fio("dropped", self.busy, 10)
-            cntlid = self._cntlid()
-            self.serve.ctl("drop", NQN, cntlid)
-            soon("another controller", lambda: self._cntlid() not in (None, cntlid), RECONNECT_SECONDS)
+            controller = self.host.controller(NQN)
+            before = self.host.last_reconnect(controller)
+            self.serve.ctl("drop", NQN, self._cntlid())
+            self.host.wait_reconnect(controller, before)
             self.host.wait_live(NQN)
             job.finish()
 
@@ -220,8 +221,11 @@ class Live(Scenario):
             self.serve.ctl("subsystem", "add", f"{NQN}-added", "--any-host")
             before = self.host.wait_disks(NQN, [BUSY, GROWN, ADDED])
             identifiers = self.host.identifiers(NQN)
+            controller = self.host.controller(NQN)
+            reconnects = self.host.last_reconnect(controller)
             self.serve.kill()
             self.serve.start()
+            self.host.wait_reconnect(controller, reconnects)
             self.host.wait_live(NQN)
             equal("disks", self.host.wait_disks(NQN, [BUSY, GROWN, ADDED]), before)
             equal("UUIDs and NGUIDs", self.host.identifiers(NQN), identifiers)

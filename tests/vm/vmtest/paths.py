@@ -153,7 +153,7 @@ class Paths(Scenario):
             self.serve.ctl("ana", port, 1, "optimized")
             self.serve.ctl("ana", PORT + SECOND_PORT - port, 1, "non-optimized")
             self.host.wait_ana(NQN, {(address, FIRST): "optimized", (other, FIRST): "non-optimized"})
-            job = self.host.fio("cut", self.disks[FIRST], 40)
+            job = self.host.fio("cut", self.disks[FIRST], 30)
             self._moves("before", address)
             self.network.cut(self.guest.number, CABLES[port])
             try:

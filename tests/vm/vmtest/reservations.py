@@ -186,12 +186,12 @@ class Reservations(Scenario):
     # --- helpers
 
     def _restart(self):
+        controllers = [host.controller(NQN) for host in self.hosts]
+        before = [host.last_reconnect(name) for host, name in zip(self.hosts, controllers)]
         self.serve.kill()
         self.serve.start()
-        for host in self.hosts:
-            # it answers once the kernel has noticed and is connected again
-            host.wait_live(NQN)
-            host.passthrough(f"nvme flush {host.disks(NQN)[1]}", None)
+        for host, name, last in zip(self.hosts, controllers, before):
+            host.wait_reconnect(name, last)
             host.wait_live(NQN)
 
     def _resv(self, number, command, options, status=None):

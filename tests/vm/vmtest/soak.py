@@ -118,6 +118,8 @@ class Soak(Scenario):
                 ("shared", SHARED, half, "32M"),
                 ("resized", RESIZED, quarter, f"{USED // 2}"),
             ):
+                # few at once: an emulated host that is all fio sees no change in time
+                options = f"{options} --iodepth=2"
                 jobs[f"{name}{number}"] = host.fio(f"{name}{number}", disks[nsid], self.seconds, options, size)
         return jobs
 
@@ -149,7 +151,7 @@ class Soak(Scenario):
             if time.monotonic() - told > 60:
                 told = time.monotonic()
                 passed = int(told - self.begin)
-                print(f"     {passed} s, {sum(self.counts.values())} changes, {self.memory[-1][1]} bytes", flush=True)
+                print(f"     {passed} s, {sum(self.counts.values())} changes, {self.serve.memory()} bytes", flush=True)
             time.sleep(self.random.uniform(0.5, 2.5))
 
     def flip(self):
@@ -201,13 +203,10 @@ class Soak(Scenario):
 
     def drop(self):
         host = self.random.choice(self.hosts)
-        cntlid = self.random.choice(self.serve.controllers(host.nqn))["cntlid"]
+        name, entry = self.random.choice(sorted(host.controllers(NQN).items(), key=lambda item: item[0]))
+        cntlid, before = entry["cntlid"], host.last_reconnect(name)
         self.serve.ctl("drop", NQN, cntlid)
-        soon(
-            f"controller {cntlid} is replaced",
-            lambda: cntlid not in {entry["cntlid"] for entry in host.controllers(NQN).values()},
-            60,
-        )
+        host.wait_reconnect(name, before)
         self._all_live()
         return f"CNTLID {cntlid}"
 
