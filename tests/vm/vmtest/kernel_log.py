@@ -59,6 +59,7 @@ LOST = [
     r"nvme nvme\d+: failed nvme_keep_alive_end_io error=\d+$",
     r"nvme nvme\d+: I/O tag \d+ \(\w+\) type \d+ opcode 0x\w+ \(.*\) QID \d+ timeout$",
     r"nvme nvme\d+: queue \d+: timeout request 0x\w+ type \d+",
+    r"nvme nvme\d+: long keepalive RTT \(\d{4,5} ms\)$",
     r"nvme nvme\d+: failed to connect socket: -(101|110|113)$",
     r"nvme nvme\d+: Property Set error: 880, offset 0x14$",
 ]
