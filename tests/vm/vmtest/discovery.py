@@ -76,7 +76,7 @@ class Discovery(Scenario):
             equal("number of discovery controllers", len(out), 1)
             self.discovery = out[0].split("/")[-2]
         changes = [
-            ("a subsystem is added", ["subsystem", "add", ADDED_NQN, "--any-host"], {OPEN_NQN, ADDED_NQN}),
+            ("a subsystem is added", ["subsystem", "add", ADDED_NQN, "--allow", "any"], {OPEN_NQN, ADDED_NQN}),
             ("this host is allowed", ["host", "allow", HIDDEN_NQN, self.host.nqn], {OPEN_NQN, ADDED_NQN, HIDDEN_NQN}),
             ("a subsystem is removed", ["subsystem", "remove", ADDED_NQN], {OPEN_NQN, HIDDEN_NQN}),
             ("a port is added", ["port", "add", f"{MACHINE}:4421", "--id", "7"], {OPEN_NQN, HIDDEN_NQN}),

@@ -218,7 +218,7 @@ class Live(Scenario):
                 file.truncate(24 * MIB)
             self.serve.ctl("namespace", "add", NQN, f"file:{path}", "--id", ADDED)
             self.serve.ctl("host", "allow", GUARDED_NQN, self.host.nqn)
-            self.serve.ctl("subsystem", "add", f"{NQN}-added", "--any-host")
+            self.serve.ctl("subsystem", "add", f"{NQN}-added", "--allow", "any")
             before = self.host.wait_disks(NQN, [BUSY, GROWN, ADDED])
             identifiers = self.host.identifiers(NQN)
             controller = self.host.controller(NQN)

@@ -78,7 +78,7 @@ class Serve:
             self.process.wait()
 
     def arguments(self):
-        arguments = ["serve", "--listen", f"{self.address}:{self.port}", "--nqn", self.nqn]
+        arguments = ["serve", "--listen", f"{self.address}:{self.port}", "--allow", "any", "--nqn", self.nqn]
         for namespace in self.namespaces:
             arguments += ["--namespace", namespace]
         return [*arguments, "--hdgst", "--ddgst"]

@@ -63,9 +63,9 @@ pub(super) fn controllers(controllers: &[Controller]) -> String {
     let mut table = table(&["subsystem", "cntlid", "host", "port", "peer", "queues", "commands"]);
     for c in controllers {
         table.add_row([
-            c.subsystem.clone(),
+            c.subnqn.clone(),
             c.cntlid.to_string(),
-            c.host.clone(),
+            c.hostnqn.clone(),
             c.port.to_string(),
             c.peer.clone(),
             c.io_queues.len().to_string(),

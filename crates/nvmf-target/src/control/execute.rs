@@ -248,10 +248,10 @@ impl NamespaceStatus {
 impl Controller {
     fn of(info: &ControllerInfo) -> Self {
         Self {
-            subsystem: info.subsystem.to_string(),
+            subnqn: info.subsystem.to_string(),
             cntlid: info.cntlid,
-            host: info.host.to_string(),
-            host_id: info.host_id.to_string(),
+            hostnqn: info.host.to_string(),
+            hostid: info.host_id.to_string(),
             port: info.port,
             peer: info.peer.clone(),
             io_queues: info.io_queues.clone(),

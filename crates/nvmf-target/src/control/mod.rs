@@ -11,7 +11,7 @@
 //! let mut client = Client::connect("/run/user/1000/nvmf.sock".as_ref())?;
 //! if let Reply::Controllers(controllers) = client.call(&Request::Controllers {})? {
 //!     for controller in controllers {
-//!         println!("{} {}", controller.cntlid, controller.host);
+//!         println!("{} {}", controller.cntlid, controller.hostnqn);
 //!     }
 //! }
 //! # Ok(())
@@ -284,13 +284,13 @@ pub struct NamespaceStatus {
 #[non_exhaustive]
 pub struct Controller {
     /// Its subsystem's NQN.
-    pub subsystem: String,
+    pub subnqn: String,
     /// Its identifier.
     pub cntlid: u16,
     /// Its host's NQN.
-    pub host: String,
+    pub hostnqn: String,
     /// Its host's identifier.
-    pub host_id: String,
+    pub hostid: String,
     /// The port that the host came through; 0 for none.
     pub port: u16,
     /// The host's address.
