@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,6 +64,12 @@ pub(crate) enum Command {
     /// Serve namespaces to any number of hosts
     #[command(after_help = SERVE_HELP)]
     Serve(Serve),
+    /// Check, show or import the configuration of a target
+    #[command(subcommand, after_help = crate::config::args::HELP)]
+    Config(crate::config::args::Config),
+    /// Look at and change a target that runs
+    #[command(after_help = crate::ctl::args::HELP)]
+    Ctl(crate::ctl::args::Ctl),
     /// List the subsystems that a target offers
     #[command(after_help = "\
 Examples:
@@ -151,7 +158,11 @@ impl Command {
             Self::Read(args) => Some(&mut args.connect),
             Self::Write(args) => Some(&mut args.connect),
             Self::Bench(args) => Some(&mut args.connect),
-            Self::Serve(_) | Self::Completions { .. } | Self::Man { .. } => None,
+            Self::Serve(_)
+            | Self::Config(_)
+            | Self::Ctl(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => None,
         }
     }
 
@@ -185,7 +196,8 @@ the namespace a UUID other than the one derived from where it is.
 
 Examples:
   nvmf serve
-  nvmf serve --listen 0.0.0.0:4420 --namespace file:/srv/disk.img
+  nvmf serve --listen 0.0.0.0:4420 --allow any --namespace file:/srv/disk.img
+  nvmf serve --config target.toml --state /var/lib/nvmf/state.json
   nvmf serve --nqn nqn.2026-01.org.example:disks --namespace mem:1G,bs=512 --namespace file:a.img,ro
   nvmf serve --pin 2-3 --namespace file:/dev/nvme0n1,direct
 
@@ -200,6 +212,43 @@ pub(crate) struct Serve {
     /// Listen here; may be given several times. Port 0 is any free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4420")]
     pub listen: Vec<String>,
+
+    /// Serve what this file says; see `nvmf config` and docs/configuration.md. It is read again on
+    /// SIGHUP.
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "listen", "nqn", "namespace", "allow", "discovery", "metrics", "mdns",
+    ])]
+    pub config: Option<PathBuf>,
+
+    /// Keep in FILE what was changed by `nvmf ctl`, so that it is there after a restart or a crash.
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+
+    /// Let `nvmf ctl` look at and change the target by this Unix socket. With --config it is
+    /// $XDG_RUNTIME_DIR/nvmf.sock, or /run/nvmf.sock, where left out.
+    #[arg(long, value_name = "PATH", env = "NVMF_CONTROL")]
+    pub control: Option<PathBuf>,
+
+    /// Who may connect: a host's NQN; may be given several times. `any` is everybody, which is what
+    /// holds without it where all addresses are loopback's; where not, it has to be said.
+    #[arg(long, value_name = "HOSTNQN|any")]
+    pub allow: Vec<String>,
+
+    /// Offer discovery, and nothing else, here too; 8009 is the port for it.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub discovery: Vec<String>,
+
+    /// Announce discovery on the local network by mDNS/DNS-SD.
+    #[arg(long)]
+    pub mdns: bool,
+
+    /// Serve metrics for Prometheus here, over HTTP; docs/metrics.md lists them.
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics: Option<SocketAddr>,
+
+    /// Connections at once; those that come on top are closed. 8192 where left out.
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<usize>,
 
     /// The subsystem's NQN; else one made from this machine's identifier, the same every time.
     #[arg(long, value_name = "SUBNQN", value_parser = Nqn::parse_strict)]

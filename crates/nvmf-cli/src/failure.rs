@@ -39,7 +39,7 @@ pub(crate) fn report(error: &anyhow::Error, timeout: Option<Duration>) -> ExitCo
         return ExitCode::FAILURE;
     }
     let hint = timeout.filter(|_| timed_out(error)).map(limit).unwrap_or_default();
-    say(&format!("{}{hint}", one_line(error)));
+    write(&format!("{}{hint}", one_line(error)));
     if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
         }
         _ => {
             let said = wrong(&error.to_string());
-            say(&format!("{said}; see nvmf {}--help", subcommand()));
+            write(&format!("{said}; see nvmf {}--help", subcommand()));
             ExitCode::from(USAGE)
         }
     }
@@ -88,8 +88,13 @@ fn subcommand() -> String {
     if known { format!("{first} ") } else { String::new() }
 }
 
-/// Says it on standard error. Where that cannot be written, the status has to do.
-fn say(line: &str) {
+/// Says something that is not the end on standard error, without what could steer a terminal.
+pub(crate) fn say(line: &str) {
+    write(&printable(line));
+}
+
+/// Where standard error cannot be written, the status has to do.
+fn write(line: &str) {
     let _ = writeln!(io::stderr(), "nvmf: {line}");
 }
 

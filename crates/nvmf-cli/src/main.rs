@@ -4,7 +4,9 @@
 mod allocator;
 mod args;
 mod bench;
+mod config;
 mod connect;
+mod ctl;
 mod discover;
 mod failure;
 mod generate;
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
     }
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Config(command) => config::run(&command),
+        Command::Ctl(args) => ctl::run(args),
         Command::Discover(args) => discover::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Property(args) => property::run(&args),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nvme_spec::event::Event;
 use nvme_spec::fabrics::Connect;
+use nvme_spec::feature::ReservationNotificationMask;
 use nvme_spec::{HostId, Nqn, Sqe, Status};
 use nvmf_proto::connect::{ConnectRequest, Refusal};
 
@@ -19,7 +20,7 @@ use crate::abort::AbortReply;
 use crate::error_log::ErrorLog;
 use crate::events::Events;
 use crate::port::Port;
-use crate::statistics::Counters;
+use crate::statistics::{Counters, Subject};
 use crate::subsystem::{CachedView, SharedView, Subsystem, View};
 
 /// One host's association with a subsystem: a controller, made when its admin queue connected.
@@ -38,7 +39,7 @@ pub(crate) struct Association {
     write_cache: AtomicBool,
     errors: Mutex<ErrorLog>,
     /// The Reservation Notification Mask feature, by namespace; 0 where there is none.
-    reservation_masks: Mutex<BTreeMap<u32, u32>>,
+    reservation_masks: Mutex<BTreeMap<u32, ReservationNotificationMask>>,
     /// The host has shut the controller down.
     shut_down: AtomicBool,
     queues: Mutex<Queues>,
@@ -255,22 +256,17 @@ impl Association {
         status
     }
 
-    /// The Reservation Notification Mask of a namespace.
-    pub(crate) fn reservation_mask(&self, nsid: u32) -> u32 {
-        self.reservation_masks().get(&nsid).copied().unwrap_or(0)
+    /// The Reservation Notification Mask of a namespace (feature 82h).
+    pub(crate) fn reservation_mask(&self, nsid: u32) -> ReservationNotificationMask {
+        self.reservation_masks().get(&nsid).copied().unwrap_or_default()
     }
 
-    /// Sets the Reservation Notification Mask of a namespace that there is.
-    pub(crate) fn set_reservation_mask(&self, nsid: u32, mask: u32) {
-        let mut masks = self.reservation_masks();
-        if mask == 0 {
-            masks.remove(&nsid);
-        } else {
-            masks.insert(nsid, mask);
-        }
+    /// Sets the Reservation Notification Mask of a namespace, which has to exist (feature 82h).
+    pub(crate) fn set_reservation_mask(&self, nsid: u32, mask: ReservationNotificationMask) {
+        self.reservation_masks().insert(nsid, mask);
     }
 
-    fn reservation_masks(&self) -> MutexGuard<'_, BTreeMap<u32, u32>> {
+    fn reservation_masks(&self) -> MutexGuard<'_, BTreeMap<u32, ReservationNotificationMask>> {
         self.reservation_masks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -338,7 +334,9 @@ impl Association {
         queues.granted = self.subsystem.max_io_queues();
         queues.stop_all();
         self.shut_down.store(false, Ordering::Relaxed);
+        // Features are as they were at first.
         self.set_write_cache(true);
+        self.reservation_masks().clear();
     }
 
     /// Calls `then`, which must not block, once there is no I/O queue: at once, or by the thread
@@ -394,7 +392,7 @@ impl Association {
             // Its old connection may be about to end: the host may come again.
             return Err(Refusal::Status(Status::COMMAND_SEQUENCE_ERROR));
         }
-        let counters = self.subsystem.books().open();
+        let counters = self.subsystem.books().open(&self.host);
         let entry = Entry { stop: Box::new(stop), counters: Arc::clone(&counters) };
         queues.live.insert(qid, entry);
         Ok(IoQueue { qid, association: Arc::clone(self), counters })
@@ -437,6 +435,25 @@ impl IoQueue {
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Counts a command with `data_len` bytes of data, of a host that sees `view`, that was answered
+    /// with this status, `took` after it had come.
+    pub(crate) fn account(
+        &self,
+        view: &View,
+        sqe: &Sqe,
+        data_len: u32,
+        took: Duration,
+        status: Status,
+    ) {
+        let subject = Subject::of(view, sqe, data_len);
+        let Subject { nsid, operation, bytes } = subject;
+        if status.is_success() {
+            self.counters.done(nsid, operation, bytes, took);
+        } else {
+            self.counters.failed(nsid, operation, status);
+        }
     }
 }
 

@@ -56,6 +56,11 @@
 //! to it nor send what it owes for longer than 30 seconds, open more connections than
 //! [`TargetBuilder`] says, join another host's association, or take down another connection.
 //!
+//! # Features
+//!
+//! - `mdns`: `announce` tells hosts on the link of the discovery service, by multicast DNS.
+//! - `metrics`: what [`Handle::report`] tells, for Prometheus, over HTTP.
+//!
 //! # What it does not do
 //!
 //! - No access control: every host that knows a subsystem's name may use it. No TLS, no in-band
@@ -72,7 +77,11 @@
 
 mod abort;
 mod admin;
+#[cfg(feature = "mdns")]
+pub mod announce;
 mod association;
+pub mod config;
+pub mod control;
 mod discovery;
 mod error_log;
 mod events;
@@ -81,11 +90,14 @@ mod io;
 mod layout;
 mod limit;
 pub mod limits;
+pub mod manage;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod port;
 #[cfg_attr(not(test), expect(dead_code, reason = "the I/O path does not ask it yet"))]
 mod reservation;
 mod serve;
-mod statistics;
+pub mod statistics;
 mod subsystem;
 #[cfg(test)]
 mod testing;

@@ -80,6 +80,19 @@ impl Port {
         Self::new(0, SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
+    /// A port like this one, that is elsewhere.
+    pub(crate) fn moved(&self, address: SocketAddr) -> Self {
+        let subsystems = self.subsystems.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let groups = self.groups();
+        let groups = Groups { changes: groups.changes, by_id: groups.by_id.clone() };
+        Self {
+            id: self.id,
+            address,
+            subsystems: RwLock::new(subsystems),
+            groups: Mutex::new(groups),
+        }
+    }
+
     /// The same at the address that a socket got which was bound to port 0.
     pub(crate) fn at(self, address: SocketAddr) -> Self {
         Self { address, ..self }

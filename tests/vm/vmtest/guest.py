@@ -7,12 +7,14 @@ import socket
 import subprocess
 import time
 
+from .net import guest_address
 from .report import CheckFailed, TestsEnded
 
 # Quiet, deterministic and fast under emulation; an oops ends the guest, and with it the test.
 KERNEL_PARAMETERS = (
     "console=ttyS0 quiet loglevel=5 panic=-1 oops=panic nowatchdog mitigations=off audit=0 apparmor=0 "
-    "cryptomgr.notests=1 no_timer_check tsc=reliable random.trust_cpu=on rcupdate.rcu_expedited=1"
+    "cryptomgr.notests=1 no_timer_check tsc=reliable random.trust_cpu=on rcupdate.rcu_expedited=1 "
+    "nvme_core.multipath=Y log_buf_len=4M"
 )
 BOOT_SECONDS = 120
 # A script that is out of time is killed in the guest; a guest that is silent for longer than this
@@ -25,16 +27,22 @@ class GuestLost(TestsEnded):
 
 
 class Guest:
-    """Started by `boot`; as a context, powered off at its end.
+    """As a context, starts to boot at its beginning and is powered off at its end.
 
     image: the folder made by guest/build; kernel: a name there; network: a Network;
-    logs: a folder for console.log, qemu.log and transcript.log; devices: more arguments for qemu.
+    logs: a folder for console.log, qemu.log and transcript.log; devices: more arguments for qemu;
+    number: 1 or 2, where there are two in the network. It decides the guest's addresses and its host
+    NQN and identifier, which nvme-cli in the guest uses by itself.
     """
 
-    def __init__(self, image, kernel, network, logs, devices=()):
+    def __init__(self, image, kernel, network, logs, devices=(), number=1):
         self.image = image
         self.kernel = kernel
         self.network = network
+        self.number = number
+        self.address = guest_address(number)
+        self.host_id = f"6a3cf1c2-6f3e-4d0c-9b3b-6d1d0a6b1f{number:02}"
+        self.host_nqn = f"nqn.2014-08.org.nvmexpress:uuid:{self.host_id}"
         self.logs = logs
         self.devices = list(devices)
         self.qemu = None
@@ -55,14 +63,15 @@ class Guest:
             "-drive", f"if=none,id=root,file={self.image}/root.img,format=raw,readonly=on",
             "-device", "virtio-blk-pci,drive=root,serial=root",
             "-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
-            *self.network.qemu_arguments(), *self.devices,
+            *self.network.qemu_arguments(self.number), *self.devices,
         ])  # fmt: skip
 
     def shell(self):
         """A shell in the guest on this terminal (Ctrl-A X ends it)."""
         return subprocess.call([*self.command_line("shell"), "-serial", "mon:stdio"])
 
-    def boot(self):
+    def start(self):
+        """Begin to boot; `ready` waits for the end of it."""
         os.makedirs(self.logs, exist_ok=True)
         self.transcript = open(os.path.join(self.logs, "transcript.log"), "w")
         with open(os.path.join(self.logs, "qemu.log"), "w") as log:
@@ -75,13 +84,16 @@ class Guest:
                 ],
                 cwd=self.logs, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        try:
-            self._wait_for_agent()
-        except BaseException:
-            self.__exit__()
-            raise
+
+    def ready(self):
+        self._wait_for_agent()
+        self.put("/etc/nvme/hostnqn", f"{self.host_nqn}\n")
+        self.put("/etc/nvme/hostid", f"{self.host_id}\n")
+        with open(os.path.join(os.path.dirname(__file__), "guest-lib.sh")) as file:
+            self.put("/run/lib.sh", file.read())
 
     def __enter__(self):
+        self.start()
         return self
 
     def __exit__(self, *_):

@@ -39,6 +39,8 @@ FIO = {
 class KernelHost:
     """The scenario and what its steps share."""
 
+    HOSTS = 1
+
     def __init__(self, guest, command, report, files):
         self.guest = guest
         self.command = command

@@ -38,6 +38,32 @@ KEEP_ALIVE_NEVER_SENT = [
     r"nvme nvme\d+: failed nvme_keep_alive_end_io error=4$",
 ]
 
+# changes of namespaces and of ANA states
+PATHS = [
+    r"nvme nvme\d+: rescanning namespaces\.$",
+    r"nvme nvme\d+: ANA group \d+: \S+\.$",
+    r"block nvme\d+n\d+: no usable path - requeuing I/O$",
+    r"nvme\d+n\d+: detected capacity change from \d+ to \d+$",
+]
+
+RESIZED = [
+    r"EXT4-fs \(nvme\d+n\d+\): resiz(ing|ed) filesystem ",
+]
+
+RESETTING = [
+    r"nvme nvme\d+: resetting controller$",
+]
+
+# when a path is cut under I/O, and nothing says so
+LOST = [
+    r"nvme nvme\d+: failed nvme_keep_alive_end_io error=\d+$",
+    r"nvme nvme\d+: I/O tag \d+ \(\w+\) type \d+ opcode 0x\w+ \(.*\) QID \d+ timeout$",
+    r"nvme nvme\d+: queue \d+: timeout request 0x\w+ type \d+",
+    r"nvme nvme\d+: long keepalive RTT \(\d{4,5} ms\)$",
+    r"nvme nvme\d+: failed to connect socket: -(101|110|113)$",
+    r"nvme nvme\d+: Property Set error: 880, offset 0x14$",
+]
+
 EXPORTING = [
     r"nvmet: adding nsid \d+ to subsystem ",
     r"nvmet: creating (nvm|discovery) controller \d+ for subsystem ",

@@ -5,7 +5,6 @@ import random
 
 from . import kernel_log
 from .kernel_log import KernelLog
-from .net import GUEST
 from .report import CheckFailed, equal, require
 
 NQN = "nqn.2024-01.org.example:vm-kernel-target"
@@ -42,11 +41,11 @@ def has_passthrough(kernel):
     return kernel != "bookworm"  # Debian's 6.1 is built without
 
 
-def devices(kernel, files):
-    """qemu's arguments for the disk that nvmet passes through."""
+def devices(kernel, files, name):
+    """qemu's arguments for the disk that nvmet passes through; `name`: the guest's."""
     if not has_passthrough(kernel):
         return []
-    path = os.path.join(files, "passthrough.img")
+    path = os.path.join(files, f"passthrough-{name}.img")
     with open(path, "wb") as file:
         file.truncate(PASSTHROUGH_MIB * MIB)
     return [
@@ -57,6 +56,8 @@ def devices(kernel, files):
 
 class KernelTarget:
     """The scenario and what its steps share."""
+
+    HOSTS = 1
 
     def __init__(self, guest, command, report, files):
         self.guest = guest
@@ -86,30 +87,31 @@ class KernelTarget:
             for nsid, (size, block) in NAMESPACES.items():
                 script += f"null_disk target{nsid} {size} {block}; nvmet_namespace {NQN} {nsid} /dev/target{nsid}\n"
             for port, inline in PORTS.items():
-                script += f"nvmet_port {port} {GUEST} {port} {inline} {NQN}\n"
+                script += f"nvmet_port {port} {self.guest.address} {port} {inline} {NQN}\n"
             if has_passthrough(self.guest.kernel):
                 script += f"nvmet_passthrough {PASSTHROUGH_NQN} /dev/$(nvme_by_serial passthrough)\n"
-                script += f"nvmet_port {PASSTHROUGH_PORT} {GUEST} {PASSTHROUGH_PORT} 16384 {PASSTHROUGH_NQN}\n"
+                address = f"{self.guest.address} {PASSTHROUGH_PORT}"
+                script += f"nvmet_port {PASSTHROUGH_PORT} {address} 16384 {PASSTHROUGH_NQN}\n"
             self.guest.run(script)
 
     def discover(self):
         with self.check("discover shows the subsystem at each port"):
             for port in PORTS:
-                log = self.command.json("discover", f"nvme+tcp://{GUEST}:{port}", *HOST)
+                log = self.command.json("discover", f"nvme+tcp://{self.guest.address}:{port}", *HOST)
                 entries = [entry for entry in log["records"] if entry["subnqn"] == NQN]
                 equal("number of entries", len(entries), 1)
                 wanted = {
                     "trtype": "tcp",
                     "adrfam": "ipv4",
                     "subtype": "nvme subsystem",
-                    "traddr": GUEST,
+                    "traddr": self.guest.address,
                     "trsvcid": str(port),
                     "sectype": "none",
                 }
                 equal("entry", {key: entries[0][key] for key in wanted}, wanted)
         with self.check("discover agrees with nvme-cli in the guest, field by field"):
-            ours = self.command.json("discover", f"nvme+tcp://{GUEST}:4420", *HOST)
-            theirs = self.guest.json(f"nvme discover -t tcp -a {GUEST} -s 4420 -o json")
+            ours = self.command.json("discover", f"nvme+tcp://{self.guest.address}:4420", *HOST)
+            theirs = self.guest.json(f"nvme discover -t tcp -a {self.guest.address} -s 4420 -o json")
             equal("records", ours["records"], theirs["records"])
         self._kernel_log("discovery")
 
@@ -117,7 +119,7 @@ class KernelTarget:
         """What nvmf shows of the subsystem is what nvme-cli shows of it."""
         with self.check("nvme-cli in the guest sees its own target", essential=True):
             theirs = {}
-            self.guest.run(f"nvme connect -t tcp -a {GUEST} -s 4420 -n {NQN}")
+            self.guest.run(f"nvme connect -t tcp -a {self.guest.address} -s 4420 -n {NQN}")
             controller, *_ = self.guest.run(f". /run/lib.sh; nvme_devices {NQN} {len(NAMESPACES)}").split()
             theirs["controller"] = self.guest.json(f"nvme id-ctrl {controller} -o json")
             for nsid in NAMESPACES:
@@ -229,19 +231,19 @@ class KernelTarget:
             one_line(err)
         self._kernel_log("a namespace that is not there")
         with self.check("an unknown subsystem is refused with the status's name"):
-            _, err = self.command.run("read", f"nvme+tcp://{GUEST}:4420/{NQN}-unknown/1", *HOST, status=1)
+            _, err = self.command.run("read", f"nvme+tcp://{self.guest.address}:4420/{NQN}-unknown/1", *HOST, status=1)
             one_line(err)
             require("invalid parameters" in err.lower(), err)
             self.log.require_usual([rf"nvmet: connect request for invalid subsystem {NQN}-unknown!"])
         with self.check("a port where nothing listens fails at once"):
-            _, err = self.command.run("discover", f"nvme+tcp://{GUEST}:4999", *HOST, status=1, timeout=10)
+            _, err = self.command.run("discover", f"nvme+tcp://{self.guest.address}:4999", *HOST, status=1, timeout=10)
             one_line(err)
         with self.check("wrong usage has status 2"):
             self.command.run("read", status=2)
             self.command.run("read", "nvme+rdma://somewhere", status=2)
 
     def larger_than_mdts(self):
-        target = f"nvme+tcp://{GUEST}:{PASSTHROUGH_PORT}/{PASSTHROUGH_NQN}/1"
+        target = f"nvme+tcp://{self.guest.address}:{PASSTHROUGH_PORT}/{PASSTHROUGH_NQN}/1"
         with self.check("nvmet passes an MDTS of 32 KiB through"):
             ours = self.command.json("identify", target, "--controller", *HOST)
             equal("mdts", ours["mdts"], PASSTHROUGH_MDTS)
@@ -258,9 +260,8 @@ class KernelTarget:
 
     # --- helpers
 
-    @staticmethod
-    def _target(nsid=None, port=4420):
-        return f"nvme+tcp://{GUEST}:{port}/{NQN}" + ("" if nsid is None else f"/{nsid}")
+    def _target(self, nsid=None, port=4420):
+        return f"nvme+tcp://{self.guest.address}:{port}/{NQN}" + ("" if nsid is None else f"/{nsid}")
 
     def _write(self, nsid, offset, data, *options, port=4420, status=0):
         span = ["--offset", str(offset), "--length", str(len(data))]

@@ -1,25 +1,39 @@
-"""The network between the machine and a guest: a tap device in a network namespace of its own.
+"""The network between the machine and the guests: two bridges in a network namespace of its own.
 
-A tap carries large segments without checksums, several times as fast as qemu's user-mode network,
-and in its namespace no address or port can collide with anything else on the machine. The machine
-is 10.0.2.2 there, the guest 10.0.2.15; programs of the machine that talk to the guest are run
-inside the namespace.
+A guest has a network interface on each bridge, so that there are two ways to it that can be cut one
+by one, as a pulled cable cuts them: nothing is refused, packets are just gone. The machine is
+10.0.2.2 on the one and 10.0.3.2 on the other, the first guest 10.0.2.15 and 10.0.3.15, the second
+10.0.2.16 and 10.0.3.16. Taps carry large segments without checksums, several times as fast as
+qemu's user-mode network, and in the namespace no address or port can collide with anything else on
+the machine; programs of the machine that talk to a guest are run inside it.
 """
 import os
 import subprocess
 import time
 
+# the third byte of a path's addresses
+PATHS = (2, 3)
 MACHINE = "10.0.2.2"
-GUEST = "10.0.2.15"
-TAP = "tap0"
+SECOND_MACHINE = "10.0.3.2"  # the machine by the second path
 # A program run by this does not outlive the tests, however they end.
 DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
 
-class Network:
-    """The namespace has no name: it is that of a process which sleeps, and ends with it."""
+def guest_address(number, path=PATHS[0]):
+    """Guests count from 1."""
+    return f"10.0.{path}.{14 + number}"
 
-    def __init__(self):
+
+def tap(number, path):
+    return f"tap{number}p{path}"
+
+
+class Network:
+    """For so many guests. The namespace has no name: it is that of a process which sleeps, and ends
+    with it."""
+
+    def __init__(self, guests=1):
+        self.guests = guests
         self.holder = None
 
     def __enter__(self):
@@ -32,9 +46,14 @@ class Network:
         try:
             self._wait_for_namespace()
             self._ip("link", "set", "lo", "up")
-            self._ip("tuntap", "add", "dev", TAP, "mode", "tap")
-            self._ip("addr", "add", f"{MACHINE}/24", "dev", TAP)
-            self._ip("link", "set", TAP, "up")
+            for path in PATHS:
+                bridge = f"br{path}"
+                self._ip("link", "add", bridge, "type", "bridge")
+                for number in range(1, self.guests + 1):
+                    self._ip("tuntap", "add", "dev", tap(number, path), "mode", "tap")
+                    self._ip("link", "set", tap(number, path), "master", bridge, "up")
+                self._ip("addr", "add", f"10.0.{path}.2/24", "dev", bridge)
+                self._ip("link", "set", bridge, "up")
         except BaseException:
             self.__exit__()
             raise
@@ -49,12 +68,28 @@ class Network:
         """The command line that runs `command` in the namespace, no longer than the tests run."""
         return [*DIES_WITH_US, "nsenter", f"--net=/proc/{self.holder.pid}/ns/net", *command]
 
+    def cut(self, number, path):
+        """Nothing passes between the machine and that guest by that path."""
+        self._ip("link", "set", tap(number, path), "down")
+
+    def mend(self, number, path):
+        self._ip("link", "set", tap(number, path), "up")
+
+    def mend_all(self):
+        for number in range(1, self.guests + 1):
+            for path in PATHS:
+                self.mend(number, path)
+
     @staticmethod
-    def qemu_arguments():
-        return [
-            "-netdev", f"tap,id=net,ifname={TAP},script=no,downscript=no",
-            "-device", "virtio-net-pci,netdev=net,romfile=",
-        ]  # fmt: skip
+    def qemu_arguments(number):
+        """The guest makes its addresses of the last four bytes of its network interfaces'."""
+        arguments = []
+        for path in PATHS:
+            arguments += [
+                "-netdev", f"tap,id=net{path},ifname={tap(number, path)},script=no,downscript=no",
+                "-device", f"virtio-net-pci,netdev=net{path},mac=52:54:0a:00:{path:02x}:{14 + number:02x},romfile=",
+            ]  # fmt: skip
+        return arguments
 
     def _wait_for_namespace(self):
         ours = os.readlink("/proc/self/ns/net")
@@ -73,6 +108,6 @@ class Network:
     def _fail(what, message):
         raise OSError(
             f"{what}: {message.strip()}\n"
-            "Needed are root, /dev/net/tun and the right to make a network namespace; "
+            "Needed are root, /dev/net/tun, bridges and the right to make a network namespace; "
             "a container needs --privileged or its like."
         )

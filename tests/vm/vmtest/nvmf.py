@@ -77,11 +77,14 @@ class Serve:
             self.process.kill()
             self.process.wait()
 
-    def start(self):
-        arguments = ["serve", "--listen", f"{self.address}:{self.port}", "--nqn", self.nqn]
+    def arguments(self):
+        arguments = ["serve", "--listen", f"{self.address}:{self.port}", "--allow", "any", "--nqn", self.nqn]
         for namespace in self.namespaces:
             arguments += ["--namespace", namespace]
-        arguments += ["--hdgst", "--ddgst"]
+        return [*arguments, "--hdgst", "--ddgst"]
+
+    def start(self):
+        arguments = self.arguments()
         with open(self.log, "a") as log:
             log.write(f"$ nvmf {shlex.join(arguments)}\n")
             log.flush()

@@ -241,9 +241,8 @@ impl Controller {
             }
             fid::HOST_BEHAVIOR_SUPPORT => self.set_host_behavior(data)?,
             fid::RESERVATION_MASK => {
-                for nsid in nsids {
-                    self.association.set_reservation_mask(nsid, value & MASK_BITS);
-                }
+                let mask = ReservationNotificationMask(value & MASK_BITS);
+                nsids.iter().for_each(|nsid| self.association.set_reservation_mask(*nsid, mask));
             }
             fid::WRITE_PROTECTION => return self.set_write_protection(&nsids, value),
             _ => return Err(INVALID_FIELD),
@@ -336,7 +335,7 @@ impl Controller {
             fid::HOST_IDENTIFIER => {
                 return Ok(Value::Data(self.association.host_id().as_bytes().to_vec()));
             }
-            fid::RESERVATION_MASK => self.association.reservation_mask(nsid),
+            fid::RESERVATION_MASK => self.association.reservation_mask(nsid).0,
             fid::WRITE_PROTECTION => {
                 let view = self.association.view();
                 let ns = &view.get(nsid).ok_or(INVALID_NAMESPACE)?.namespace;

@@ -111,7 +111,7 @@ impl<N: AsRef<Namespace>> Operation<N> {
     /// Does it. `data` is as long as [`transfer`](Self::transfer) says: the host's data, or room
     /// for what is to be sent.
     pub(crate) fn execute(&self, data: &mut [u8], counters: &Counters) -> Result<(), Status> {
-        match self.run(data, counters) {
+        match self.run(data) {
             Ok(outcome) => outcome,
             Err((error, writing)) => {
                 let status = storage_status(&error, writing);
@@ -137,11 +137,7 @@ impl<N: AsRef<Namespace>> Operation<N> {
 
     /// Errors of the storage are on the outside, with whether it was being written; those of the
     /// command inside.
-    fn run(
-        &self,
-        data: &mut [u8],
-        counters: &Counters,
-    ) -> Result<Result<(), Status>, (nvmf_storage::Error, bool)> {
+    fn run(&self, data: &mut [u8]) -> Result<Result<(), Status>, (nvmf_storage::Error, bool)> {
         let reading = |error| (error, false);
         let writing = |error| (error, true);
         let ns = self.ns.as_ref();
@@ -153,22 +149,18 @@ impl<N: AsRef<Namespace>> Operation<N> {
                     backend.flush().map_err(writing)?;
                 }
                 backend.read(offset, &mut [IoSliceMut::new(data)]).map_err(reading)?;
-                counters.read(bytes(data.len()));
             }
             Kind::Write { offset, durability, .. } => {
                 backend.write(offset, &[IoSlice::new(data)], durability).map_err(writing)?;
-                counters.written(bytes(data.len()));
             }
             Kind::Compare { offset, .. } => {
                 let same = compare(&**backend, offset, data).map_err(reading)?;
-                counters.read(bytes(data.len()));
                 if !same {
                     return Ok(Err(Status::COMPARE_FAILURE.with_dnr(true)));
                 }
             }
             Kind::Verify { offset, length } => {
                 verify(&**backend, offset, length).map_err(reading)?;
-                counters.read(u64::from(length));
             }
             Kind::WriteZeroes { offset, length, how } => {
                 backend.write_zeroes(offset, length, how).map_err(writing)?;

@@ -351,23 +351,18 @@ fn errors_of_the_storage_have_their_statuses() {
 }
 
 #[test]
-fn commands_are_counted_when_they_succeed_and_media_errors_when_not() {
+fn failures_of_the_storage_are_counted_as_media_errors() {
     let (backend, a) = faulty();
-    let counters = a.subsystem().books().open();
+    let counters = a.subsystem().books().open(a.host());
     let run = |sqe: &Sqe| {
         let view = a.view();
         let Plan::Execute(operation) = plan(&a, &view, sqe, 1024).unwrap() else { panic!() };
         operation.execute(&mut [0; 1024], &counters)
     };
     run(&write(0, 2)).unwrap();
-    run(&read(0, 2)).unwrap();
-    run(&read(2, 2)).unwrap();
     backend.inject(Fault::on(Stored::Read).times(1).failing(Failure::Io));
     run(&read(0, 2)).unwrap_err();
-    let counted = a.subsystem().statistics();
-    assert_eq!((counted.reads, counted.bytes_read), (2, 2048));
-    assert_eq!((counted.writes, counted.bytes_written), (1, 1024));
-    assert_eq!(counted.media_errors, 1);
+    assert_eq!(a.subsystem().statistics().media_errors, 1);
 }
 
 #[test]

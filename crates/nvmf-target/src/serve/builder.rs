@@ -18,6 +18,7 @@ use super::target::{Handle, Target, TargetError};
 use super::{Listening, Shared};
 use crate::layout::{Layout, Referral};
 use crate::port::Port;
+use crate::statistics::Events;
 use crate::subsystem::{Namespace, Subsystem};
 
 /// Threads for slow storage, at most, whatever the number of cores.
@@ -222,6 +223,7 @@ impl TargetBuilder {
             connections: Connections::new(self.max_connections, self.max_half_open),
             stop: StopFlag::default(),
             trace: self.trace,
+            events: Events::default(),
             jobs: Jobs::new(JOBS),
         });
         Ok(Target {

@@ -77,6 +77,11 @@ impl Connections {
         self.state().entries.len()
     }
 
+    /// How many there ever were.
+    pub(super) fn ever(&self) -> u64 {
+        self.state().next
+    }
+
     /// Closes all sockets, whatever is under way.
     pub(super) fn close_all(&self) {
         self.state().close(|_| true);
@@ -233,7 +238,7 @@ mod tests {
         assert!(connections.admit(None).is_none());
         drop(two);
         assert!(connections.admit(None).is_some());
-        assert_eq!(connections.count(), 1);
+        assert_eq!((connections.count(), connections.ever()), (1, 3));
     }
 
     #[test]

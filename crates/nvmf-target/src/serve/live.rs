@@ -4,6 +4,7 @@
 //! that they asked for. Connections that it does not concern go on.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use nvme_spec::event::Event;
 use nvme_spec::log::AnaState;
 use nvme_spec::{HostId, Nqn, Status};
+use nvmf_storage::{Geometry, ResizeError};
 
 use super::builder::BoundPort;
 use super::core::Post;
@@ -88,6 +90,9 @@ pub enum ChangeError {
         /// How.
         status: Status,
     },
+    /// The namespace cannot get this size.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
     /// The target stops.
     #[error("the target stops")]
     Stopping,
@@ -325,7 +330,7 @@ impl Handle {
         change: NamespaceChange,
     ) -> Result<(), ChangeError> {
         let subsystem = self.subsystem(nqn)?;
-        let ns = subsystem.namespace(nsid).ok_or_else(|| no_namespace(nqn, nsid))?;
+        let ns = self.namespace(nqn, nsid)?;
         match change {
             NamespaceChange::AnaGroup(group) if !Port::is_group(group) => {
                 return Err(SubsystemError::AnaGroup { group }.into());
@@ -336,15 +341,6 @@ impl Handle {
         }
         subsystem.refresh();
         Ok(())
-    }
-
-    /// Replaces the discovery services that hosts are referred to.
-    pub fn set_referrals(&self, referrals: Vec<Referral>) {
-        // Nothing is refused here.
-        let _ = self.edit(|layout| {
-            layout.referrals = referrals;
-            Ok(())
-        });
     }
 
     /// Ends a controller: its host's connections are closed. The host may come again.
@@ -362,14 +358,79 @@ impl Handle {
         Ok(())
     }
 
+    /// Makes a namespace larger: to so many bytes, or as large as what is behind it has become. The
+    /// hosts that see it are told.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::NoSubsystem`], [`ChangeError::NoNamespace`], [`ChangeError::Resize`].
+    pub fn resize_namespace(
+        &self,
+        nqn: &Nqn,
+        nsid: u32,
+        bytes: Option<u64>,
+    ) -> Result<Geometry, ChangeError> {
+        let geometry = self.namespace(nqn, nsid)?.backend().resize(bytes)?;
+        self.subsystem(nqn)?.refresh();
+        Ok(geometry)
+    }
+
+    /// Says what controllers that come from now on are like: how many I/O queues they grant, and
+    /// which identifiers they get.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::NoSubsystem`].
+    pub fn set_controllers(
+        &self,
+        nqn: &Nqn,
+        max_io_queues: u16,
+        cntlids: RangeInclusive<u16>,
+    ) -> Result<(), ChangeError> {
+        self.subsystem(nqn)?.set_controllers(max_io_queues, cntlids);
+        Ok(())
+    }
+
+    /// Gives the discovery subsystem this name and refers hosts to these others. Where the name is
+    /// another one, hosts that are connected to it have to come again.
+    pub fn set_discovery(&self, nqn: Nqn, referrals: Vec<Referral>) {
+        // Nothing is refused here.
+        let before = self.edit(|layout| {
+            layout.referrals = referrals;
+            let renamed = *layout.discovery.nqn() != nqn;
+            let before = Arc::clone(&layout.discovery);
+            if renamed {
+                layout.discovery = Subsystem::discovery(nqn);
+            }
+            Ok(renamed.then_some(before))
+        });
+        if let Ok(Some(before)) = before {
+            before.associations().iter().for_each(|association| association.disconnect());
+        }
+    }
+
+    /// The namespace of this identifier.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::NoSubsystem`], [`ChangeError::NoNamespace`].
+    pub fn namespace(&self, nqn: &Nqn, nsid: u32) -> Result<Arc<Namespace>, ChangeError> {
+        self.subsystem(nqn)?.namespace(nsid).ok_or_else(|| no_namespace(nqn, nsid))
+    }
+
+    /// The port of this identifier.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::NoPort`].
+    pub fn port(&self, id: u16) -> Result<Arc<Port>, ChangeError> {
+        self.shared.layout.load().port(id).cloned().ok_or(ChangeError::NoPort { id })
+    }
+
     fn subsystem(&self, nqn: &Nqn) -> Result<Arc<Subsystem>, ChangeError> {
         let layout = self.shared.layout.load();
         let found = layout.subsystems.iter().find(|s| s.nqn() == nqn);
         found.cloned().ok_or_else(|| no_subsystem(nqn))
-    }
-
-    fn port(&self, id: u16) -> Result<Arc<Port>, ChangeError> {
-        self.shared.layout.load().port(id).cloned().ok_or(ChangeError::NoPort { id })
     }
 
     fn disconnect_where(&self, which: impl Fn(&Association) -> bool) {

@@ -33,6 +33,7 @@ use crate::discovery::Asker;
 use crate::layout::Layout;
 use crate::limits;
 use crate::port::Port;
+use crate::statistics::Events;
 use crate::subsystem::Subsystem;
 use crate::who::Who;
 pub use builder::{BoundPort, TargetBuilder};
@@ -61,6 +62,7 @@ struct Shared {
     stop: StopFlag,
     /// Where every PDU is told.
     trace: Option<PduTrace>,
+    events: Events,
     /// For what may wait: slow storage.
     jobs: Jobs,
 }

@@ -15,6 +15,7 @@ use super::builder::TargetBuilder;
 use super::core::{Core, Cores, Post};
 use super::{DRAIN, Listening, Origin, Shared, blocking};
 use crate::port::Port;
+use crate::statistics::TargetReport;
 
 /// Why there is no target, or why it did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -304,6 +305,19 @@ impl Handle {
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.shared.connections.count()
+    }
+
+    /// What hosts did since the target was made, and what goes on now.
+    pub fn report(&self) -> TargetReport {
+        let Shared { connections, events, layout, .. } = &*self.shared;
+        TargetReport {
+            started: events.started(),
+            connections: connections.count() as u64,
+            accepted: connections.ever(),
+            digest_errors: events.digest_errors(),
+            violations: events.violations(),
+            subsystems: layout.load().subsystems.iter().map(|s| s.report()).collect(),
+        }
     }
 
     /// Serves a connection over any transport, such as the in-process one, on a thread of its own.

@@ -144,25 +144,24 @@ impl SubsystemBuilder {
 
     pub(super) fn finish(self, namespaces: BTreeMap<u32, Arc<Namespace>>) -> Arc<Subsystem> {
         let highest = namespaces.last_key_value().map_or(0, |(nsid, _)| *nsid);
-        let (least, greatest) = self.cntlids;
-        let cntlids = match self.static_controllers {
-            Some(count) => (least, least.saturating_add(count - 1).min(greatest)),
-            None => self.cntlids,
-        };
         Arc::new(Subsystem {
             nqn: self.nqn,
             serial: self.serial,
             model: self.model,
             firmware: self.firmware,
-            max_io_queues: self.max_io_queues,
+            max_io_queues: self.max_io_queues.into(),
             max_nsid: highest.max(limits::NAMESPACES),
-            cntlids,
-            is_static: self.static_controllers.is_some(),
+            static_controllers: self.static_controllers,
             started: Instant::now(),
             statistics: Statistics::default(),
             degraded: false.into(),
             state: Mutex::new(State { namespaces, hosts: self.hosts }),
-            controllers: Mutex::new(Controllers::default()),
+            controllers: Mutex::new(Controllers {
+                by_id: BTreeMap::new(),
+                range: self.cntlids,
+                last: 0,
+                hosts: BTreeMap::new(),
+            }),
         })
     }
 }

@@ -5,7 +5,8 @@ mod namespace;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -68,12 +69,11 @@ pub struct Subsystem {
     serial: SerialNumber,
     model: String,
     firmware: String,
-    max_io_queues: u16,
+    /// None for discovery.
+    max_io_queues: AtomicU16,
     max_nsid: u32,
-    /// The least and the greatest controller identifier.
-    cntlids: (u16, u16),
-    /// Whether there is a controller of each of them.
-    is_static: bool,
+    /// How many controllers are always there, in the static model.
+    static_controllers: Option<u16>,
     started: Instant,
     statistics: Statistics,
     /// Storage has lost what was written to it.
@@ -90,9 +90,11 @@ struct State {
 }
 
 /// The controllers there are, by CNTLID.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Controllers {
     by_id: BTreeMap<u16, Weak<Association>>,
+    /// The least and the greatest identifier.
+    range: (u16, u16),
     last: u16,
     /// In the static model, which host had each last.
     hosts: BTreeMap<u16, HostId>,
@@ -147,7 +149,7 @@ impl Subsystem {
 
     /// The most I/O queues that a controller grants.
     pub fn max_io_queues(&self) -> u16 {
-        self.max_io_queues
+        self.max_io_queues.load(Ordering::Relaxed)
     }
 
     /// Who may connect.
@@ -193,7 +195,7 @@ impl Subsystem {
     }
 
     pub(crate) fn is_discovery(&self) -> bool {
-        self.max_io_queues == 0
+        self.max_io_queues() == 0
     }
 
     /// What a host sees of it through a port.
@@ -234,6 +236,12 @@ impl Subsystem {
         }
     }
 
+    /// Says what controllers that come from now on are like.
+    pub(crate) fn set_controllers(&self, max_io_queues: u16, cntlids: RangeInclusive<u16>) {
+        self.max_io_queues.store(max_io_queues.max(1), Ordering::Relaxed);
+        self.controllers().range = (*cntlids.start(), *cntlids.end());
+    }
+
     /// Something about the namespaces or the ports is not what it was: each controller gets a new
     /// view, and its host is told what is different.
     pub(crate) fn refresh(&self) {
@@ -247,15 +255,16 @@ impl Subsystem {
 
     /// Whether its controllers are always there.
     pub(crate) fn is_static(&self) -> bool {
-        self.is_static
+        self.static_controllers.is_some()
     }
 
     /// The identifiers of the controllers that there are, whether hosts have them or not.
     pub(crate) fn controller_ids(&self) -> Vec<u16> {
-        if self.is_static {
-            return (self.cntlids.0..=self.cntlids.1).collect();
+        let controllers = self.controllers();
+        match self.static_controllers {
+            Some(count) => controllers.fixed(count).collect(),
+            None => controllers.by_id.keys().copied().collect(),
         }
-        self.controllers().by_id.keys().copied().collect()
     }
 
     /// Makes a controller for a host that connects its admin queue through this port.
@@ -267,13 +276,13 @@ impl Subsystem {
         let mut controllers = self.controllers();
         // Asked under the lock, so that a host that is shut out meanwhile is found by who does it.
         self.admit(request)?;
-        let cntlid = match request.controller {
-            ControllerChoice::Dynamic if !self.is_static => controllers.next(self.cntlids),
-            ControllerChoice::StaticAny if self.is_static => {
-                controllers.any(self.cntlids, request.host_id)
+        let cntlid = match (self.static_controllers, request.controller) {
+            (None, ControllerChoice::Dynamic) => controllers.next(),
+            (Some(count), ControllerChoice::StaticAny) => controllers.any(count, request.host_id),
+            (Some(count), ControllerChoice::Id(id)) if controllers.fixed(count).contains(&id) => {
+                controllers.free(id)
             }
-            ControllerChoice::Id(id) if self.is_static && self.has(id) => controllers.free(id),
-            choice => {
+            (_, choice) => {
                 let reason = format!("there is no controller {:#06x} to be had", choice.to_wire());
                 return Err(Refusal::data(ConnectData::OFFSET_CNTLID, reason));
             }
@@ -283,14 +292,12 @@ impl Subsystem {
             Arc::new(Association::new(cntlid, request, Arc::clone(self), Arc::clone(port)));
         controllers.by_id.insert(cntlid, Arc::downgrade(&association));
         controllers.last = cntlid;
-        if self.is_static {
+        if self.is_static() {
             controllers.hosts.insert(cntlid, request.host_id);
         }
+        drop(controllers);
+        self.statistics.connected(&request.host);
         Ok(association)
-    }
-
-    fn has(&self, cntlid: u16) -> bool {
-        (self.cntlids.0..=self.cntlids.1).contains(&cntlid)
     }
 
     /// Finds the controller to which a host connects an I/O queue, if it is that host's own.
@@ -338,15 +345,22 @@ impl Subsystem {
 impl Controllers {
     /// An identifier for a new controller. They go round before one comes again, so that a host
     /// that lags behind does not meet another's controller.
-    fn next(&self, (least, greatest): (u16, u16)) -> Option<u16> {
+    fn next(&self) -> Option<u16> {
+        let (least, greatest) = self.range;
         let last = self.last.max(least.saturating_sub(1));
         let mut ids = (last.saturating_add(1)..=greatest).chain(least..=last.min(greatest));
         ids.find(|id| self.free(*id).is_some())
     }
 
-    /// One that this host had before, else one that none had, else any.
-    fn any(&self, (least, greatest): (u16, u16), host: HostId) -> Option<u16> {
-        let free = || (least..=greatest).filter_map(|id| self.free(id));
+    /// The identifiers of `count` controllers that are always there.
+    fn fixed(&self, count: u16) -> RangeInclusive<u16> {
+        let (least, greatest) = self.range;
+        least..=least.saturating_add(count.saturating_sub(1)).min(greatest)
+    }
+
+    /// One of these that this host had before, else one that none had, else any.
+    fn any(&self, count: u16, host: HostId) -> Option<u16> {
+        let free = || self.fixed(count).filter_map(|id| self.free(id));
         free()
             .find(|id| self.hosts.get(id) == Some(&host))
             .or_else(|| free().find(|id| !self.hosts.contains_key(id)))

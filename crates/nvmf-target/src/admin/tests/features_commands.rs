@@ -202,7 +202,7 @@ fn the_reservation_mask_is_one_for_each_namespace() {
     assert_eq!(dw0(&mut c, &get_feature(fid::RESERVATION_MASK, 3, 0)), 0b110);
     assert_eq!(run(&mut c, &set(3, 0b1111), 0), success());
     assert_eq!((dw0(&mut c, &get(1)), dw0(&mut c, &get(3))), (0, 0b1110));
-    assert_eq!(c.association().reservation_mask(3), 0b1110);
+    assert_eq!(c.association().reservation_mask(3).0, 0b1110);
     assert_eq!(run(&mut c, &set(NSID_ALL, 0b0010), 0), success());
     assert_eq!((dw0(&mut c, &get(1)), dw0(&mut c, &get(3))), (0b0010, 0b0010));
     for (nsid, status) in [

@@ -1,6 +1,7 @@
 //! Get Log Page.
 
 use super::*;
+use crate::statistics::Operation;
 
 #[test]
 fn failed_commands_of_all_queues_are_in_the_error_log() {
@@ -25,9 +26,9 @@ fn failed_commands_of_all_queues_are_in_the_error_log() {
 #[test]
 fn smart_counts_what_hosts_did() {
     let mut c = enabled();
-    let counters = c.association().subsystem().books().open();
-    counters.read(512_000);
-    counters.written(512_001);
+    let counters = c.association().subsystem().books().open(c.association().host());
+    counters.done(1, Operation::Read, 512_000, Duration::ZERO);
+    counters.done(1, Operation::Write, 512_001, Duration::ZERO);
     counters.media_error();
     refused(&mut c, &Sqe::new(0xff), 0, Status::INVALID_OPCODE);
     let page = data(&mut c, &log(lid::SMART, 0, 512), 512);

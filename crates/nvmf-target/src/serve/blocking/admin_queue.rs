@@ -78,6 +78,7 @@ impl AdminQueue {
                 Next::Quiet => {
                     self.tell_events();
                     if self.controller.has_expired(Instant::now()) {
+                        self.controller.association().subsystem().books().keep_alive_expired();
                         return Ok(End::Expired);
                     }
                 }

@@ -2,6 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
+use std::time::Instant;
 
 use nvme_spec::Status;
 use nvmf::Deadline;
@@ -79,6 +80,8 @@ impl Served {
     }
 
     fn command(&mut self, mut command: Command) -> Result<After, TransportError> {
+        let began = Instant::now();
+        let (sqe, length) = (*command.sqe(), command.data_len());
         let association = self.membership.association();
         let view = self.view.load();
         let done = match plan(association, view, command.sqe(), command.data_len()) {
@@ -91,12 +94,15 @@ impl Served {
             )?,
             Ok(Plan::FlushAll(namespaces)) => flush_all(&namespaces).map(|()| 0),
             Ok(Plan::Disconnect) => {
+                self.membership.account(view, &sqe, length, began.elapsed(), Status::SUCCESS);
                 self.queue.succeed(command);
                 self.queue.flush(Deadline::after(DATA_TIMEOUT))?;
                 return Ok(After::Close);
             }
             Err(status) => Err(status),
         };
+        let status = done.err().unwrap_or(Status::SUCCESS);
+        self.membership.account(view, &sqe, length, began.elapsed(), status);
         match done {
             Ok(0) => self.queue.succeed(command),
             Ok(length) => {

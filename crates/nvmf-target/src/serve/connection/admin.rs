@@ -300,6 +300,7 @@ impl Connection {
         }
         if admin.controller.has_expired(cx.now) {
             self.why = Why::Expired;
+            admin.association.0.subsystem().books().keep_alive_expired();
             self.life = Life::Over;
             return;
         }

@@ -52,7 +52,8 @@ impl Connection {
     }
 
     /// The peer broke the protocol: it is told so, where it is to be told.
-    pub(super) fn violated(&mut self, violation: &Violation) {
+    pub(super) fn violated(&mut self, cx: &Context, violation: &Violation) {
+        cx.shared.events.violated(violation);
         say!(warn, self.who, %violation, "the host broke the protocol");
         self.life = if self.tcp.wants_transmit() { Life::Leaving } else { Life::Over };
     }

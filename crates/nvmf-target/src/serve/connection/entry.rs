@@ -2,9 +2,10 @@
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
-use nvme_spec::Sqe;
+use nvme_spec::{Sqe, Status};
 use nvmf_engine::{Chunks, Lent, Message, Pool, Summand};
 use nvmf_proto::capsule::DataLocation;
 use nvmf_proto::digest::{Crc32c, crc32c};
@@ -17,6 +18,10 @@ use crate::subsystem::Namespace;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) sqe: Sqe,
+    /// When it came.
+    pub(super) began: Option<Instant>,
+    /// With what it is answered, if it is.
+    pub(super) answer: Option<Status>,
     pub(super) data: DataLocation,
     /// Where data from the host is gathered.
     pub(super) staging: Staging,
@@ -43,7 +48,16 @@ impl Default for Entry {
     /// A slot without a command.
     fn default() -> Self {
         let (staging, out) = (Staging::default(), Outgoing::default());
-        Self { sqe: Sqe::new(0), data: DataLocation::None, staging, out, held: 0, kept: None }
+        Self {
+            sqe: Sqe::new(0),
+            began: None,
+            answer: None,
+            data: DataLocation::None,
+            staging,
+            out,
+            held: 0,
+            kept: None,
+        }
     }
 }
 
@@ -103,7 +117,7 @@ impl Entries {
     pub(super) fn begin(&mut self, slot: u16, sqe: &Sqe, data: DataLocation) -> &mut Entry {
         let entry = self.get(slot);
         debug_assert!(entry.is_bare(), "slot {slot} is in use");
-        (entry.sqe, entry.data) = (*sqe, data);
+        (entry.sqe, entry.data, entry.answer) = (*sqe, data, None);
         entry
     }
 

@@ -1,8 +1,11 @@
 //! A connection that is an I/O queue.
 
+use std::time::Instant;
+
 use nvme_spec::Status;
 use nvmf_engine::Engine;
 
+use super::entry::Entry;
 use super::storage::{self, Done, Execution, Place};
 use super::{Connection, Stage, has_room};
 use crate::association::IoQueue;
@@ -52,6 +55,16 @@ impl IoStage {
     /// A command came.
     pub(super) fn count(&self) {
         self.membership.counters().command();
+    }
+
+    /// A command's answer leaves.
+    pub(super) fn account(&mut self, entry: &mut Entry, now: Instant) {
+        // A Connect came before this was a queue.
+        if let (Some(began), Some(status)) = (entry.began.take(), entry.answer.take()) {
+            let took = now.saturating_duration_since(began);
+            let view = self.view.load();
+            self.membership.account(view, &entry.sqe, entry.data.length(), took, status);
+        }
     }
 }
 

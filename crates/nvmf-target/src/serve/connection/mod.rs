@@ -141,7 +141,7 @@ impl Connection {
             let (n, event) = match self.tcp.handle_bytes(&bytes[at..]) {
                 Ok(taken) => taken,
                 Err(violation) => {
-                    self.violated(&violation);
+                    self.violated(cx, &violation);
                     break;
                 }
             };
@@ -160,11 +160,13 @@ impl Connection {
                     let whole = arrived.take().filter(|(of, _)| *of == slot);
                     let whole = whole.map(|(_, range)| &bytes[range]);
                     if let Some(violation) = &violation {
+                        cx.shared.events.violated(violation);
                         say!(warn, self.who, %violation, "damaged data");
                     }
                     self.data(cx, engine, slot, whole, violation.is_some());
                 }
                 Some(ControllerEvent::Rejected { sqe, violation }) => {
+                    cx.shared.events.violated(&violation);
                     say!(debug, self.who, ?sqe, %violation, "command rejected");
                 }
                 Some(ControllerEvent::Terminated(terminated)) => {
@@ -239,6 +241,7 @@ impl Connection {
         self.who.command(&sqe);
         if let Stage::Io(stage) = &self.stage {
             stage.count();
+            self.entries.get(slot).began = Some(cx.now);
         }
         if let DataLocation::InCapsule { length } = data {
             self.owe(cx);
@@ -320,6 +323,7 @@ impl Connection {
     fn respond(&mut self, slot: u16, cqe: Cqe) {
         let cid = self.entries.get(slot).sqe.cid.get();
         self.who.response(cid, &cqe);
+        self.entries.get(slot).answer = Some(cqe.status());
         self.tcp.respond(slot, cqe);
     }
 
@@ -333,8 +337,9 @@ impl Connection {
         let length = self.entries.get(slot).data.length();
         if let Err(error) = self.tcp.send_data(slot, length, true) {
             say!(warn, self.who, %error, "data not sent");
-            self.fail(slot, Status::INTERNAL_ERROR);
+            return self.fail(slot, Status::INTERNAL_ERROR);
         }
+        self.entries.get(slot).answer = Some(Status::SUCCESS);
     }
 
     /// Sends what is ready, unless a message is in flight.
@@ -354,7 +359,12 @@ impl Connection {
                 entries.get(tag).send(offset as usize, length as usize, &mut message);
             }
         });
+        // One look at the clock is for all that leaves together.
+        let now = Instant::now();
         for slot in self.batch.take_finished() {
+            if let Stage::Io(stage) = &mut self.stage {
+                stage.account(self.entries.get(slot), now);
+            }
             self.flying += self.entries.remove(&mut cx.pool, slot);
             self.tcp.release(slot);
         }

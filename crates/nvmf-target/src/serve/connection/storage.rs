@@ -104,11 +104,6 @@ impl<E: Engine> Execution<'_, E> {
         self.outside(move || flush_all(&namespaces).map(|()| Vec::new()))
     }
 
-    fn wrote(&self, length: usize) -> Done {
-        self.membership.counters().written(length as u64);
-        Done::Succeeded
-    }
-
     /// Reads by reference.
     fn lend(
         &mut self,
@@ -123,7 +118,6 @@ impl<E: Engine> Execution<'_, E> {
             ahead -= begin.len();
             self.entry.out.push(piece);
         })?;
-        self.membership.counters().read(length.into());
         Ok(Done::Read)
     }
 
@@ -137,9 +131,8 @@ impl<E: Engine> Execution<'_, E> {
     ) -> Result<Done, nvmf_storage::Error> {
         if let Some(bytes) = self.whole {
             backend.write(offset, &[IoSlice::new(bytes)], durability)?;
-            return Ok(self.wrote(bytes.len()));
+            return Ok(Done::Succeeded);
         }
-        let start = offset;
         for part in self.entry.staging.take_parts() {
             let length = part.len() as u64;
             if let Some(buffer) = memory.adopt(offset, part)? {
@@ -147,7 +140,6 @@ impl<E: Engine> Execution<'_, E> {
             }
             offset += length;
         }
-        self.membership.counters().written(offset - start);
         Ok(Done::Succeeded)
     }
 
@@ -163,7 +155,6 @@ impl<E: Engine> Execution<'_, E> {
         if !direct && let Some(result) = try_read_all(file, offset, &mut parts) {
             result?;
             parts.into_iter().for_each(|part| self.entry.out.push(part.freeze()));
-            self.membership.counters().read(length.into());
             return Ok(Done::Read);
         }
         self.submit(operation, file, FileOp::Read { offset, parts })
@@ -189,7 +180,7 @@ impl<E: Engine> Execution<'_, E> {
         let parts = match self.whole {
             Some(bytes) => {
                 if !direct && let Some(result) = file.try_write(offset, bytes) {
-                    return result.map(|()| self.wrote(bytes.len()));
+                    return result.map(|()| Done::Succeeded);
                 }
                 copied(&[bytes], self.room(bytes.len(), direct))
             }
@@ -203,7 +194,7 @@ impl<E: Engine> Execution<'_, E> {
                     aligned
                 } else if let Some(result) = try_write_all(file, offset, &parts) {
                     parts.into_iter().for_each(|part| self.cx.pool.give(part));
-                    return result.map(|()| self.wrote(length));
+                    return result.map(|()| Done::Succeeded);
                 } else {
                     parts
                 }
@@ -362,23 +353,19 @@ pub(super) fn file_done(
     result: io::Result<()>,
     cx: &mut Context,
 ) -> Done {
-    let counters = membership.counters();
     let writing = matches!(op, FileOp::Write { .. });
-    let length = op.len() as u64;
     let parts = op.into_parts();
     match (result, operation.namespace().backend().access()) {
         (Ok(()), _) if writing => {
-            counters.written(length);
             parts.into_iter().for_each(|part| cx.pool.give(part));
             Done::Succeeded
         }
         (Ok(()), _) => {
-            counters.read(length);
             parts.into_iter().for_each(|part| entry.out.push(part.freeze()));
             Done::Read
         }
         (Err(error), Access::File(file)) => {
-            failed(&file.error_of(error, writing), operation, counters)
+            failed(&file.error_of(error, writing), operation, membership.counters())
         }
         (Err(_), _) => Done::Failed(Status::INTERNAL_ERROR),
     }

@@ -1,0 +1,345 @@
+//! A configuration that was judged: what a target can apply as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::ops::RangeInclusive;
+
+use nvme_spec::Nqn;
+use nvme_spec::fabrics::ConnectData;
+use nvme_spec::log::AnaState;
+use nvme_spec::nqn::UuidText;
+use nvmf::controller::SerialNumber;
+use nvmf_storage::{NamespaceSpec, display_size};
+
+use super::{Config, HostList, Size};
+use crate::limits;
+
+/// A target whose parts fit each other. There is no other way to one than [`Config::resolve`], so
+/// that what has a `Layout` need not check again:
+///
+/// - every port, subsystem and namespace has an identifier, and no two have the same;
+/// - ports name subsystems that there are; namespaces are for hosts that may connect;
+/// - a subsystem that says nothing of hosts is reached through loopback only.
+///
+/// What is edited is its [`Layout::config`], which is then resolved again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    pub(super) discovery: Discovery,
+    pub(super) metrics: Option<SocketAddr>,
+    pub(super) ports: BTreeMap<u16, Port>,
+    pub(super) subsystems: BTreeMap<Nqn, Subsystem>,
+}
+
+impl Layout {
+    /// The discovery subsystem.
+    pub fn discovery(&self) -> &Discovery {
+        &self.discovery
+    }
+
+    /// Where metrics are served.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// The ports, by their identifiers; at least one.
+    pub fn ports(&self) -> &BTreeMap<u16, Port> {
+        &self.ports
+    }
+
+    /// The subsystems, by their names.
+    pub fn subsystems(&self) -> &BTreeMap<Nqn, Subsystem> {
+        &self.subsystems
+    }
+
+    /// The ports through which a subsystem can be reached.
+    pub fn ports_of(&self, subsystem: &Nqn) -> impl Iterator<Item = &Port> {
+        self.ports.values().filter(move |port| port.offers(subsystem))
+    }
+
+    /// The same as one writes it down, with all identifiers and without what is the default.
+    /// Resolved, it gives this layout again.
+    pub fn config(&self) -> Config {
+        Config {
+            discovery: self.discovery.config(),
+            metrics: self.metrics.map(|at| super::Metrics { listen: at.to_string() }),
+            ports: self.ports.values().map(Port::config).collect(),
+            subsystems: self.subsystems.values().map(Subsystem::config).collect(),
+        }
+    }
+}
+
+/// The discovery subsystem.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Discovery {
+    /// Its unique NQN, never the well-known one.
+    pub nqn: Option<Nqn>,
+    /// Whether it is announced by DNS-SD.
+    pub mdns: bool,
+    /// Other discovery controllers that the log tells of, each once.
+    pub referrals: Vec<Referral>,
+}
+
+impl Discovery {
+    fn config(&self) -> super::Discovery {
+        super::Discovery {
+            nqn: self.nqn.as_ref().map(Nqn::to_string),
+            mdns: self.mdns,
+            referrals: self.referrals.iter().map(Referral::config).collect(),
+        }
+    }
+}
+
+/// Another discovery controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Referral {
+    /// Where it listens: neither 0.0.0.0 nor port 0.
+    pub address: SocketAddr,
+    /// Its name.
+    pub nqn: Nqn,
+    /// PORTID of its entry.
+    pub port_id: u16,
+}
+
+impl Referral {
+    fn config(&self) -> super::Referral {
+        super::Referral {
+            address: self.address.to_string(),
+            nqn: (!self.nqn.is_discovery()).then(|| self.nqn.to_string()),
+            port_id: (self.port_id != 0).then(|| self.port_id.into()),
+        }
+    }
+}
+
+/// A listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Port {
+    /// Its identifier, from 1.
+    pub id: u16,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The subsystems that can be reached here, all of which there are; `None` is all.
+    pub subsystems: Option<BTreeSet<Nqn>>,
+    /// The ANA groups that are not optimized, with their states.
+    pub ana: BTreeMap<AnaGroup, AnaState>,
+}
+
+impl Port {
+    /// Whether a subsystem can be reached here.
+    pub fn offers(&self, subsystem: &Nqn) -> bool {
+        self.subsystems.as_ref().is_none_or(|these| these.contains(subsystem))
+    }
+
+    /// The state of an ANA group on this port.
+    pub fn state(&self, group: AnaGroup) -> AnaState {
+        self.ana.get(&group).copied().unwrap_or(AnaState::Optimized)
+    }
+
+    fn config(&self) -> super::Port {
+        super::Port {
+            id: Some(self.id.into()),
+            listen: self.listen.to_string(),
+            subsystems: self.subsystems.as_ref().map(texts),
+            ana: self.ana.iter().map(|(g, s)| (g.to_string(), s.name().to_owned())).collect(),
+        }
+    }
+}
+
+/// An NVM subsystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Subsystem {
+    /// Its name; not the well-known discovery name.
+    pub nqn: Nqn,
+    /// Its serial number; [derived](SerialNumber::derived) where none was given.
+    pub serial: SerialNumber,
+    /// Its model number: 1 to 40 printable ASCII characters.
+    pub model: String,
+    /// Its firmware revision: 1 to 8 printable ASCII characters.
+    pub firmware: String,
+    /// Who may connect. `None` is everybody, because every port through which it can be reached
+    /// listens on loopback.
+    pub hosts: Option<Hosts>,
+    /// I/O queues that a controller grants, 1 to 1024.
+    pub max_io_queues: u16,
+    /// The identifiers of its controllers, within 1 to FFEFh.
+    pub cntlid: RangeInclusive<u16>,
+    /// Its namespaces, by their NSIDs.
+    pub namespaces: BTreeMap<u32, Namespace>,
+}
+
+impl Subsystem {
+    /// The identifiers of controllers where nothing else was said.
+    pub const CNTLID: RangeInclusive<u16> = 1..=ConnectData::CNTLID_MAX;
+
+    /// Whether a host may connect.
+    pub fn allows(&self, host: &Nqn) -> bool {
+        self.hosts.as_ref().is_none_or(|hosts| hosts.allow(host))
+    }
+
+    /// What hosts know the subsystem by: what cannot change while one is connected.
+    pub(super) fn identity(&self) -> (&SerialNumber, &str, &str) {
+        (&self.serial, &self.model, &self.firmware)
+    }
+
+    fn config(&self) -> super::Subsystem {
+        let other = |text: &str, default| (text != default).then(|| text.to_owned());
+        let derived = SerialNumber::derived(&self.nqn);
+        let (min, max) = (*self.cntlid.start(), *self.cntlid.end());
+        super::Subsystem {
+            nqn: self.nqn.to_string(),
+            serial: other(self.serial.as_str(), derived.as_str()),
+            model: other(&self.model, limits::MODEL),
+            firmware: other(&self.firmware, limits::FIRMWARE),
+            hosts: self.hosts.as_ref().map(Hosts::config),
+            max_io_queues: (self.max_io_queues != limits::IO_QUEUES)
+                .then(|| self.max_io_queues.into()),
+            cntlid_min: (min != *Self::CNTLID.start()).then(|| min.into()),
+            cntlid_max: (max != *Self::CNTLID.end()).then(|| max.into()),
+            namespaces: self.namespaces.values().map(Namespace::config).collect(),
+        }
+    }
+}
+
+/// Who may connect to a subsystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hosts {
+    /// Everybody, which was asked for by name.
+    Any,
+    /// These; nobody if there are none.
+    Only(BTreeSet<Nqn>),
+}
+
+impl Hosts {
+    /// Whether this host may.
+    pub fn allow(&self, host: &Nqn) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(hosts) => hosts.contains(host),
+        }
+    }
+
+    fn config(&self) -> HostList {
+        match self {
+            Self::Any => HostList::Any,
+            Self::Only(hosts) => HostList::Only(texts(hosts)),
+        }
+    }
+}
+
+/// A namespace of a subsystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Namespace {
+    /// Its identifier, 1 to FFFFFFFEh.
+    pub nsid: u32,
+    /// Where its blocks are. Its own `uuid` is `None`: it is [`Namespace::uuid`].
+    pub spec: NamespaceSpec,
+    /// Its UUID in the order it is written, not all zero, if one was given.
+    pub uuid: Option<[u8; 16]>,
+    /// Its NGUID in the order it is written, not all zero, if one was given.
+    pub nguid: Option<[u8; 16]>,
+    /// Its EUI-64 in the order it is written, not all zero, if one was given.
+    pub eui64: Option<[u8; 8]>,
+    /// Its ANA group.
+    pub ana_group: AnaGroup,
+    /// Whether it is write-protected, over what the source says.
+    pub read_only: bool,
+    /// The hosts that have it, all of which may connect; `None` is all that connect.
+    pub hosts: Option<BTreeSet<Nqn>>,
+    /// How much hosts may ask of it.
+    pub limits: Limits,
+}
+
+impl Namespace {
+    /// Whether a host that may connect has this namespace.
+    pub fn is_for(&self, host: &Nqn) -> bool {
+        self.hosts.as_ref().is_none_or(|hosts| hosts.contains(host))
+    }
+
+    fn config(&self) -> super::Namespace {
+        super::Namespace {
+            id: Some(self.nsid),
+            source: self.spec.to_string(),
+            uuid: self.uuid.map(|uuid| UuidText(uuid).to_string()),
+            nguid: self.nguid.map(|nguid| hex(&nguid)),
+            eui64: self.eui64.map(|eui64| hex(&eui64)),
+            ana_group: (self.ana_group != AnaGroup::FIRST).then(|| self.ana_group.get()),
+            read_only: self.read_only,
+            hosts: self.hosts.as_ref().map(texts),
+            limits: self.limits.config(),
+        }
+    }
+}
+
+/// The most that a namespace does in a second, for all hosts together; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Commands.
+    pub iops: Option<NonZeroU32>,
+    /// Commands that read.
+    pub read_iops: Option<NonZeroU32>,
+    /// Commands that write.
+    pub write_iops: Option<NonZeroU32>,
+    /// Bytes.
+    pub bandwidth: Option<NonZeroU64>,
+    /// Bytes read.
+    pub read_bandwidth: Option<NonZeroU64>,
+    /// Bytes written.
+    pub write_bandwidth: Option<NonZeroU64>,
+}
+
+impl Limits {
+    fn config(&self) -> super::Limits {
+        let size = |bytes: NonZeroU64| Size::from(display_size(bytes.get()).as_str());
+        super::Limits {
+            iops: self.iops.map(NonZeroU32::get),
+            read_iops: self.read_iops.map(NonZeroU32::get),
+            write_iops: self.write_iops.map(NonZeroU32::get),
+            bandwidth: self.bandwidth.map(size),
+            read_bandwidth: self.read_bandwidth.map(size),
+            write_bandwidth: self.write_bandwidth.map(size),
+        }
+    }
+}
+
+/// The number of an ANA group: 1 to 32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AnaGroup(u8);
+
+impl AnaGroup {
+    /// The group of a namespace for which none was given.
+    pub const FIRST: Self = Self(1);
+
+    /// The greatest number.
+    pub const MAX: u8 = 32;
+
+    /// The group of this number, if it is one.
+    pub fn new(number: u32) -> Option<Self> {
+        u8::try_from(number).ok().filter(|n| (1..=Self::MAX).contains(n)).map(Self)
+    }
+
+    /// Its number, as in ANAGRPID.
+    pub fn get(self) -> u32 {
+        self.0.into()
+    }
+}
+
+impl fmt::Display for AnaGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn texts(names: &BTreeSet<Nqn>) -> Vec<String> {
+    names.iter().map(Nqn::to_string).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,75 @@
+//! The other end of the control socket.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{MAX_LINE, Reply, Request};
+
+/// How long a target may take to do what is asked: it waits for commands under way.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a target was not told, or does not do, what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Nobody listens there.
+    #[error("no target listens on the control socket {}: {source}; start one with `nvmf serve --control`", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("the control connection broke: {0}")]
+    Io(#[from] io::Error),
+    /// What came is no reply.
+    #[error("not a reply: {0}")]
+    Format(#[from] serde_json::Error),
+    /// The target refuses.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A connection to a target's control socket.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the socket at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Connect`].
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let failed = |source| ClientError::Connect { path: path.to_owned(), source };
+        let stream = UnixStream::connect(path).map_err(failed)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Asks, and waits for the reply.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] with the target's words; anything else if there is no reply.
+    pub fn call(&mut self, request: &Request) -> Result<Reply, ClientError> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line)?;
+        let mut line = Vec::new();
+        let limit = MAX_LINE as u64;
+        if self.stream.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        match serde_json::from_slice(&line)? {
+            Reply::Error { message } => Err(ClientError::Refused(message)),
+            reply => Ok(reply),
+        }
+    }
+}

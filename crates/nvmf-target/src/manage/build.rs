@@ -1,0 +1,101 @@
+//! What a layout's parts are at run time.
+
+use std::sync::Arc;
+
+use nvme_spec::Nqn;
+use nvmf_storage::{NamespaceSpec, Source};
+
+use super::ManageError;
+use crate::config::layout;
+use crate::{Hosts, Namespace, Port, Referral, Subsystem, TargetBuilder, config};
+
+pub(super) fn discovery(builder: TargetBuilder, discovery: &layout::Discovery) -> TargetBuilder {
+    builder.discovery(discovery_nqn(discovery)).referrals(referrals(discovery))
+}
+
+/// The name of the discovery subsystem.
+pub(super) fn discovery_nqn(discovery: &layout::Discovery) -> Nqn {
+    discovery.nqn.clone().unwrap_or(Nqn::DISCOVERY)
+}
+
+pub(super) fn referrals(discovery: &layout::Discovery) -> Vec<Referral> {
+    let referrals = discovery.referrals.iter();
+    let referral = |r: &layout::Referral| Referral {
+        address: r.address,
+        nqn: r.nqn.clone(),
+        port_id: r.port_id,
+    };
+    referrals.map(referral).collect()
+}
+
+pub(super) fn port(port: &layout::Port) -> Port {
+    let built = port
+        .ana
+        .iter()
+        .fold(Port::new(port.id, port.listen), |built, (g, state)| built.with_ana(g.get(), *state));
+    match &port.subsystems {
+        Some(only) => built.with_subsystems(only.iter().cloned()),
+        None => built,
+    }
+}
+
+/// Who may connect, where nothing that was said means everybody.
+pub(super) fn hosts(hosts: Option<&config::Hosts>) -> Hosts {
+    match hosts {
+        None | Some(config::Hosts::Any) => Hosts::Any,
+        Some(config::Hosts::Only(hosts)) => Hosts::Only(hosts.clone()),
+    }
+}
+
+/// Makes a subsystem and opens its namespaces.
+pub(super) fn subsystem(of: &layout::Subsystem) -> Result<Arc<Subsystem>, ManageError> {
+    let mut builder = Subsystem::builder(of.nqn.clone())
+        .serial(of.serial.clone())
+        .model(of.model.clone())
+        .firmware(of.firmware.clone())
+        .hosts(hosts(of.hosts.as_ref()))
+        .max_io_queues(of.max_io_queues)
+        .controller_ids(*of.cntlid.start(), *of.cntlid.end());
+    for ns in of.namespaces.values() {
+        builder = builder.with(open(&of.nqn, ns)?);
+    }
+    let nqn = Box::new(of.nqn.clone());
+    builder.build().map_err(|source| ManageError::Subsystem { nqn, source })
+}
+
+/// Opens a namespace.
+pub(super) fn namespace(nqn: &Nqn, of: &layout::Namespace) -> Result<Arc<Namespace>, ManageError> {
+    let clash = |source| ManageError::Subsystem { nqn: Box::new(nqn.clone()), source };
+    open(nqn, of)?.build(nqn).map_err(clash)
+}
+
+fn open(nqn: &Nqn, of: &layout::Namespace) -> Result<crate::NamespaceBuilder, ManageError> {
+    let mut builder = Namespace::open(of.nsid, &of.spec)
+        .map_err(|source| ManageError::Open { nqn: Box::new(nqn.clone()), nsid: of.nsid, source })?
+        .ana_group(of.ana_group.get())
+        .write_protected(of.read_only);
+    if let Some(uuid) = of.uuid {
+        builder = builder.uuid(uuid);
+    }
+    if let Some(nguid) = of.nguid {
+        builder = builder.nguid(nguid);
+    }
+    if let Some(eui64) = of.eui64 {
+        builder = builder.eui64(eui64);
+    }
+    if let Some(hosts) = &of.hosts {
+        builder = builder.hosts(hosts.iter().cloned());
+    }
+    Ok(builder)
+}
+
+/// Looks whether a namespace could be opened once those that hold its file let go of it: all but
+/// the lock.
+pub(super) fn try_out(nqn: &Nqn, of: &layout::Namespace) -> Result<(), ManageError> {
+    let source = match of.spec.source.clone() {
+        Source::File { path, direct, .. } => Source::File { path, direct, read_only: true },
+        other => other,
+    };
+    let spec = NamespaceSpec { source, ..of.spec.clone() };
+    open(nqn, &layout::Namespace { spec, ..of.clone() }).map(drop)
+}

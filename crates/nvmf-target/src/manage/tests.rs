@@ -1,0 +1,257 @@
+use std::net::TcpStream;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use super::*;
+use crate::TargetError;
+use crate::config;
+
+const NQN: &str = "nqn.2026-01.org.example:disks";
+
+fn nqn() -> Nqn {
+    Nqn::parse_strict(NQN).unwrap()
+}
+
+/// A managed target that runs.
+struct Running {
+    manager: Arc<Manager>,
+    thread: Option<JoinHandle<Result<(), TargetError>>>,
+}
+
+impl Running {
+    fn start(layout: Layout, state: Option<StateFile>) -> Self {
+        let (target, manager) = Manager::start(layout, Target::builder().cores(1), state).unwrap();
+        Self { manager, thread: Some(std::thread::spawn(|| target.run())) }
+    }
+
+    fn nsids(&self) -> Vec<u32> {
+        let subsystem = &self.manager.handle().subsystems()[0];
+        subsystem.namespaces().iter().map(|ns| ns.nsid()).collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.manager.handle().shutdown();
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// One port and one subsystem with these namespaces.
+fn layout(sources: &[&str]) -> Layout {
+    let mut text = format!("[[port]]\nlisten = \"127.0.0.1:0\"\n[[subsystem]]\nnqn = \"{NQN}\"\n");
+    for source in sources {
+        text.push_str(&format!("[[subsystem.namespace]]\nsource = \"{source}\"\n"));
+    }
+    Layout::from_toml(&text).unwrap()
+}
+
+fn add(config: &mut Config, source: &str) {
+    let ns = config::Namespace { source: source.into(), ..Default::default() };
+    config.subsystems[0].namespaces.push(ns);
+}
+
+fn image(folder: &Path, name: &str, bytes: u64) -> String {
+    let path = folder.join(name);
+    std::fs::File::create(&path).unwrap().set_len(bytes).unwrap();
+    format!("file:{}", path.display())
+}
+
+#[test]
+fn a_change_takes_place_or_nothing_does() {
+    let running = Running::start(layout(&["mem:1M"]), None);
+    let applied = running.manager.edit(|config| {
+        add(config, "mem:2M");
+        Ok(())
+    });
+    assert_eq!(applied.unwrap().changes, 1);
+    assert_eq!(running.nsids(), [1, 2]);
+    // One that cannot be opened keeps out the one that can.
+    let failed = running.manager.edit(|config| {
+        add(config, "mem:3M");
+        add(config, "file:/nonexistent/disk.img");
+        Ok(())
+    });
+    assert!(matches!(failed, Err(ManageError::Open { nsid: 4, .. })), "{failed:?}");
+    assert_eq!(running.nsids(), [1, 2]);
+    assert_eq!(running.manager.layout().subsystems()[&nqn()].namespaces.len(), 2);
+    // An address that is taken likewise.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let failed = running.manager.edit(|config| {
+        add(config, "mem:3M");
+        let listen = taken.local_addr().unwrap().to_string();
+        config.ports.push(config::Port { listen, ..Default::default() });
+        Ok(())
+    });
+    assert!(matches!(failed, Err(ManageError::Target(TargetError::Bind { .. }))), "{failed:?}");
+    assert_eq!(running.nsids(), [1, 2]);
+    // What is not right is not tried.
+    let failed = running.manager.edit(|config| {
+        config.subsystems[0].namespaces[1].id = Some(1);
+        Ok(())
+    });
+    assert!(matches!(failed, Err(ManageError::Config(_))), "{failed:?}");
+    assert_eq!(running.manager.edit(|_| Ok(())).unwrap().changes, 0);
+}
+
+#[test]
+fn everything_in_a_layout_can_change_while_it_runs() {
+    let running = Running::start(layout(&["mem:1M", "mem:1M"]), None);
+    let handle = running.manager.handle();
+    let address = handle.ports()[0].address();
+    let next = r#"
+        [discovery]
+        nqn = "nqn.2026-01.org.example:directory"
+        [[discovery.referral]]
+        address = "192.0.2.1:8009"
+        [[port]]
+        id = 2
+        listen = "127.0.0.1:0"
+        subsystems = ["nqn.2026-01.org.example:disks"]
+        ana = { 3 = "inaccessible" }
+        [[subsystem]]
+        nqn = "nqn.2026-01.org.example:disks"
+        hosts = ["nqn.2026-01.org.example:host1"]
+        max-io-queues = 3
+        cntlid-min = 100
+        [[subsystem.namespace]]
+        id = 1
+        source = "mem:2M"
+        ana-group = 3
+        read-only = true
+        hosts = ["nqn.2026-01.org.example:host1"]
+        [[subsystem]]
+        nqn = "nqn.2026-01.org.example:more"
+    "#;
+    let applied = running.manager.apply(Layout::from_toml(next).unwrap()).unwrap();
+    assert_eq!(applied.warnings, [""; 0]);
+    assert!(TcpStream::connect(address).is_err(), "port 1 is gone");
+    let ports = handle.ports();
+    assert!(TcpStream::connect(ports[0].address()).is_ok());
+    assert_eq!((ports.len(), ports[0].id()), (1, 2));
+    assert_eq!(ports[0].ana(3), nvme_spec::log::AnaState::Inaccessible);
+    let subsystems = handle.subsystems();
+    assert_eq!(subsystems.len(), 2);
+    let (disks, ns) = (&subsystems[0], subsystems[0].namespace(1).unwrap());
+    assert_eq!(disks.max_io_queues(), 3);
+    let host = |n: u8| crate::testing::request(n).host;
+    assert!(disks.hosts().allow(&host(1)) && !disks.hosts().allow(&host(2)));
+    assert_eq!((ns.backend().geometry().bytes(), ns.ana_group()), (2 << 20, 3));
+    assert!(ns.is_read_only() && !ns.is_visible_to(&host(2)));
+    assert!(disks.namespace(2).is_none());
+}
+
+#[test]
+fn a_file_goes_from_one_namespace_to_another_in_one_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = image(folder.path(), "a.img", 1 << 20);
+    let running = Running::start(layout(&[&file]), None);
+    let applied = running.manager.apply(layout(&[&format!("{file},bs=512")])).unwrap();
+    assert_eq!(applied.changes, 2);
+    let ns = running.manager.handle().namespace(&nqn(), 1).unwrap();
+    assert_eq!(ns.backend().geometry().block_size(), 512);
+    // Not if it could not be served so: 4096 is not a divisor of its size then.
+    let odd = image(folder.path(), "b.img", 1536);
+    let _ = running.manager.apply(layout(&[&format!("{odd},bs=512")])).unwrap();
+    let failed = running.manager.apply(layout(&[&odd]));
+    assert!(matches!(failed, Err(ManageError::Open { nsid: 1, .. })), "{failed:?}");
+    assert_eq!(running.nsids(), [1], "it is still there");
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let base = layout(&["mem:1M"]);
+    let (state, found) = StateFile::open(&path, &base).unwrap();
+    assert_eq!(found, base);
+    let running = Running::start(found, Some(state));
+    let _ = running
+        .manager
+        .edit(|config| {
+            add(config, "mem:2M");
+            Ok(())
+        })
+        .unwrap();
+    let _ = running.manager.resize(&nqn(), 1, Some(8 << 20)).unwrap();
+    let layout_then = running.manager.layout();
+    // Whatever happens to the process now, the file is whole.
+    let (_, found) = StateFile::open(&path, &base).unwrap();
+    assert_eq!(found, layout_then);
+    assert_eq!(found.subsystems()[&nqn()].namespaces[&1].spec.to_string(), "mem:8M");
+    drop(running);
+    // A configuration that was edited meanwhile counts, and what was there is kept.
+    let edited = layout(&["mem:3M"]);
+    let (_, found) = StateFile::open(&path, &edited).unwrap();
+    assert_eq!(found, edited);
+    assert!(folder.path().join("state.json.before").exists() && !path.exists());
+}
+
+#[test]
+fn a_reload_makes_the_file_the_truth_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let base = layout(&["mem:1M"]);
+    let (state, found) = StateFile::open(&path, &base).unwrap();
+    let running = Running::start(found, Some(state));
+    let _ = running
+        .manager
+        .edit(|config| {
+            add(config, "mem:2M");
+            Ok(())
+        })
+        .unwrap();
+    let edited = layout(&["mem:1M", "null:1G", "null:2G"]);
+    let _ = running.manager.reload(edited.clone()).unwrap();
+    assert_eq!(running.nsids(), [1, 2, 3]);
+    assert_eq!(StateFile::open(&path, &edited).unwrap().1, edited);
+}
+
+#[test]
+fn a_state_that_cannot_be_written_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("gone");
+    std::fs::create_dir(&inside).unwrap();
+    let base = layout(&["mem:1M"]);
+    let (state, found) = StateFile::open(inside.join("state.json"), &base).unwrap();
+    let running = Running::start(found, Some(state));
+    std::fs::remove_dir_all(&inside).unwrap();
+    let failed = running.manager.edit(|config| {
+        add(config, "mem:2M");
+        Ok(())
+    });
+    assert!(matches!(failed, Err(ManageError::State(StateError::Io { .. }))), "{failed:?}");
+    assert_eq!(running.nsids(), [1]);
+}
+
+#[test]
+fn a_file_that_is_no_state_is_not_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    for text in ["", "{}", "{\"version\":\"2\",\"base\":{},\"running\":{}}"] {
+        std::fs::write(&path, text).unwrap();
+        let error = StateFile::open(&path, &layout(&[])).unwrap_err();
+        assert!(matches!(error, StateError::Format { .. }), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_namespace_gets_larger_and_never_smaller() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = image(folder.path(), "a.img", 1 << 20);
+    let running = Running::start(layout(&["mem:1M", &file]), None);
+    let manager = &running.manager;
+    assert_eq!(manager.resize(&nqn(), 1, Some(2 << 20)).unwrap().bytes(), 2 << 20);
+    assert_eq!(manager.layout().subsystems()[&nqn()].namespaces[&1].spec.to_string(), "mem:2M");
+    assert_eq!(manager.resize(&nqn(), 2, Some(4 << 20)).unwrap().bytes(), 4 << 20);
+    image_grows(&folder.path().join("a.img"), 8 << 20);
+    assert_eq!(manager.resize(&nqn(), 2, None).unwrap().bytes(), 8 << 20);
+    assert!(manager.resize(&nqn(), 1, Some(1 << 20)).unwrap_err().to_string().contains("smaller"));
+    assert!(manager.resize(&nqn(), 2, Some(1 << 20)).is_err());
+    assert!(manager.resize(&nqn(), 3, None).is_err());
+    assert_eq!(manager.layout().subsystems()[&nqn()].namespaces[&1].spec.to_string(), "mem:2M");
+}
+
+fn image_grows(path: &Path, bytes: u64) {
+    std::fs::File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
