@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use nvme_spec::event::Event;
 use nvme_spec::fabrics::Connect;
 use nvme_spec::feature::ReservationNotificationMask;
+use nvme_spec::reservation::Notification;
 use nvme_spec::{HostId, Nqn, Sqe, Status};
 use nvmf_proto::connect::{ConnectRequest, Refusal};
 
@@ -20,6 +21,7 @@ use crate::abort::AbortReply;
 use crate::error_log::ErrorLog;
 use crate::events::Events;
 use crate::port::Port;
+use crate::reservation::ReservationLog;
 use crate::statistics::{Counters, Subject};
 use crate::subsystem::{CachedView, SharedView, Subsystem, View};
 
@@ -38,12 +40,19 @@ pub(crate) struct Association {
     /// The Volatile Write Cache feature: off, every write is durable before it is answered.
     write_cache: AtomicBool,
     errors: Mutex<ErrorLog>,
-    /// The Reservation Notification Mask feature, by namespace; 0 where there is none.
-    reservation_masks: Mutex<BTreeMap<u32, ReservationNotificationMask>>,
+    notices: Mutex<Notices>,
     /// The host has shut the controller down.
     shut_down: AtomicBool,
     queues: Mutex<Queues>,
     left: Condvar,
+}
+
+/// What its host is told of reservations.
+#[derive(Debug, Default)]
+struct Notices {
+    log: ReservationLog,
+    /// By namespace; nothing is masked where there is none.
+    masks: BTreeMap<u32, ReservationNotificationMask>,
 }
 
 #[derive(Debug)]
@@ -147,7 +156,7 @@ impl Association {
             events: Mutex::default(),
             write_cache: AtomicBool::new(true),
             errors: Mutex::default(),
-            reservation_masks: Mutex::default(),
+            notices: Mutex::default(),
             shut_down: AtomicBool::new(false),
             queues: Mutex::new(Queues {
                 phase: Phase::Disabled,
@@ -256,18 +265,39 @@ impl Association {
         status
     }
 
+    /// Tells its host of a reservation of a namespace that it sees, unless that is masked.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the I/O path does not tell yet"))]
+    pub(crate) fn notify(&self, nsid: u32, what: Notification) {
+        let first = {
+            let mut notices = self.notices();
+            let mask = notices.masks.get(&nsid).copied().unwrap_or_default();
+            if self.view.load().get(nsid).is_none() || mask.masks(what) {
+                return;
+            }
+            notices.log.push(nsid, what)
+        };
+        if first {
+            self.events().raise(Event::RESERVATION_LOG_AVAILABLE);
+        }
+    }
+
+    /// Has the Reservation Notification log read.
+    pub(crate) fn reservation_log<R>(&self, read: impl FnOnce(&mut ReservationLog) -> R) -> R {
+        read(&mut self.notices().log)
+    }
+
     /// The Reservation Notification Mask of a namespace (feature 82h).
     pub(crate) fn reservation_mask(&self, nsid: u32) -> ReservationNotificationMask {
-        self.reservation_masks().get(&nsid).copied().unwrap_or_default()
+        self.notices().masks.get(&nsid).copied().unwrap_or_default()
     }
 
     /// Sets the Reservation Notification Mask of a namespace, which has to exist (feature 82h).
     pub(crate) fn set_reservation_mask(&self, nsid: u32, mask: ReservationNotificationMask) {
-        self.reservation_masks().insert(nsid, mask);
+        self.notices().masks.insert(nsid, mask);
     }
 
-    fn reservation_masks(&self) -> MutexGuard<'_, BTreeMap<u32, ReservationNotificationMask>> {
-        self.reservation_masks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn notices(&self) -> MutexGuard<'_, Notices> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks an I/O queue to abort a command; `reply` is told whether it did.
@@ -334,9 +364,9 @@ impl Association {
         queues.granted = self.subsystem.max_io_queues();
         queues.stop_all();
         self.shut_down.store(false, Ordering::Relaxed);
-        // Features are as they were at first.
         self.set_write_cache(true);
-        self.reservation_masks().clear();
+        // Features and pages are as they were at first; nothing of before is told.
+        *self.notices() = Notices::default();
     }
 
     /// Calls `then`, which must not block, once there is no I/O queue: at once, or by the thread

@@ -1,9 +1,10 @@
 //! Get Log Page.
 
+use nvme_spec::event::Event;
 use nvme_spec::identify::{NSID_ALL, cns};
 use nvme_spec::log::{
     AnaGroupDescriptor, AnaHeader, ChangedNamespaceList, DiscoveryHeader, FirmwareSlotLog,
-    GetLogPage, SmartLog, SupportedLogPages, lid,
+    GetLogPage, ReservationNotification, SmartLog, SupportedLogPages, lid,
 };
 use nvme_spec::{Sqe, Status};
 use nvmf::controller::discovery::log_page_part;
@@ -11,11 +12,12 @@ use nvmf::controller::identify::command_effects;
 use zerocopy::IntoBytes;
 
 use super::{Controller, INVALID_FIELD, Role, check_length};
+use crate::reservation::ReservationLog;
 use crate::subsystem::View;
 use crate::{discovery, limits};
 
 /// The pages of I/O controllers.
-const PAGES: [u8; 8] = [
+const PAGES: [u8; 9] = [
     lid::SUPPORTED,
     lid::ERROR,
     lid::SMART,
@@ -24,6 +26,7 @@ const PAGES: [u8; 8] = [
     lid::COMMAND_EFFECTS,
     lid::ANA,
     lid::FEATURE_EFFECTS,
+    lid::RESERVATION_NOTIFICATION,
 ];
 
 /// The pages of discovery controllers.
@@ -54,6 +57,10 @@ impl Controller {
         let part = log_page_part(&page, get.offset, length).ok_or(INVALID_FIELD)?;
         if !get.rae {
             self.association.events().log_was_read(get.lid);
+            let more = |log: &mut ReservationLog| !log.is_empty();
+            if get.lid == lid::RESERVATION_NOTIFICATION && self.association.reservation_log(more) {
+                self.association.events().raise(Event::RESERVATION_LOG_AVAILABLE);
+            }
         }
         Ok(part)
     }
@@ -82,6 +89,13 @@ impl Controller {
                 let only = local.then(|| association.port().id());
                 discovery::page(&directory.layout.load(), &directory.asker, only).to_bytes()
             }
+            // Each is read once; one that the host does not get stays.
+            (Role::Io, lid::RESERVATION_NOTIFICATION)
+                if is_within::<ReservationNotification>(get) =>
+            {
+                association.reservation_log(ReservationLog::pop).as_bytes().to_vec()
+            }
+            (Role::Io, lid::RESERVATION_NOTIFICATION) => return Err(INVALID_FIELD),
             (_, lid::SUPPORTED) => self.supported_pages().as_bytes().to_vec(),
             (_, lid::FEATURE_EFFECTS) => self.feature_effects().as_bytes().to_vec(),
             (Role::Io, lid::ERROR) => association.errors().page(),
@@ -90,9 +104,7 @@ impl Controller {
                 FirmwareSlotLog::single(association.subsystem().firmware()).as_bytes().to_vec()
             }
             (Role::Io, lid::CHANGED_NAMESPACES) => {
-                // Those that the host does not get are not forgotten.
-                let whole = size_of::<ChangedNamespaceList>() as u64;
-                let clear = !get.rae && get.offset.is_multiple_of(4) && get.offset <= whole;
+                let clear = !get.rae && is_within::<ChangedNamespaceList>(get);
                 association.events().changed_namespaces(clear).as_bytes().to_vec()
             }
             (Role::Io, lid::COMMAND_EFFECTS) => {
@@ -122,6 +134,11 @@ impl Controller {
         log.num_err_log_entries.set(self.association.errors().count().into());
         log
     }
+}
+
+/// Whether the offset is one within a page of this length, so that the host gets what is there.
+fn is_within<Page>(get: &GetLogPage) -> bool {
+    get.offset.is_multiple_of(4) && get.offset <= size_of::<Page>() as u64
 }
 
 /// The ANA log page; `groups_only` leaves the namespaces out.

@@ -22,7 +22,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-#[expect(unused_imports, reason = "no controller has one yet")]
 pub(crate) use log::ReservationLog;
 pub(crate) use saved::{RestoreError, Saved};
 use state::State;

@@ -186,3 +186,29 @@ fn writes_that_were_lost_are_an_event_and_a_critical_warning() {
     assert_eq!(run(&mut c, &async_event_request(6), 0), Outcome::Hold);
     assert_eq!(c.next_event(), None, "told once");
 }
+
+#[test]
+fn each_notification_of_a_reservation_is_read_once_and_a_masked_one_never() {
+    use nvme_spec::reservation::Notification;
+    let mut c = enabled();
+    let association = Arc::clone(c.association());
+    association.notify(1, Notification::ReservationReleased);
+    association.notify(3, Notification::RegistrationPreempted);
+    association.notify(2, Notification::ReservationReleased);
+    let event = Some((8, Cqe::with_dw0(0, 0x80_0006)));
+    assert_eq!(run(&mut c, &async_event_request(8), 0), Outcome::Hold);
+    assert_eq!(c.next_event(), event);
+    let page = log(lid::RESERVATION_NOTIFICATION, 0, 64);
+    refused(&mut c, &log(lid::RESERVATION_NOTIFICATION, 68, 4), 4, Status::INVALID_FIELD);
+    let what = |page: Vec<u8>| (page[0], page[8], page[9], page[12]);
+    assert_eq!(what(data(&mut c, &page, 64)), (1, 2, 1, 1));
+    assert_eq!(run(&mut c, &async_event_request(8), 0), Outcome::Hold);
+    assert_eq!(c.next_event(), event, "there is more");
+    assert_eq!(what(data(&mut c, &page, 64)), (2, 1, 0, 3), "2 is no namespace of its host");
+    assert_eq!(what(data(&mut c, &page, 64)), (0, 0, 0, 0));
+    let mut mask = set_feature(fid::RESERVATION_MASK, 0b100);
+    mask.nsid.set(1);
+    assert_eq!(run(&mut c, &mask, 0), success());
+    association.notify(1, Notification::ReservationReleased);
+    assert_eq!(what(data(&mut c, &page, 64)), (0, 0, 0, 0));
+}

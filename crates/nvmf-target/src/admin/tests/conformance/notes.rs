@@ -343,6 +343,11 @@ pub(super) const LOGS: Notes = &[
             "a_host_is_told_of_what_it_may_use_where_it_may",
         ],
     ),
+    note(
+        0x80,
+        "Each is read once; masked ones never come.",
+        &["each_notification_of_a_reservation_is_read_once_and_a_masked_one_never"],
+    ),
 ];
 
 pub(super) const IDENTIFY: Notes = &[
