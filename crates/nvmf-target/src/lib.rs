@@ -63,15 +63,18 @@
 //!
 //! # What it does not do
 //!
-//! - No access control: every host that knows a subsystem's name may use it. No TLS, no in-band
-//!   authentication.
-//! - No namespace management: the namespaces of a subsystem are settled when it is built, so the
-//!   events that tell of changes never come.
+//! - No TLS, no in-band authentication: a host is who it says it is.
+//! - No namespace management by hosts: namespaces come and go by the [`Handle`] alone.
+//! - What hosts set, a namespace's write protection among it, does not outlast the target.
 //! - No reservations, no Copy, no fused commands, no ANA, no metadata or protection information.
 //! - The SMART / Health log counts since the program began; it has no temperature, which reads
 //!   as 0 K.
-//! - Commands that are being executed are not aborted; those of one queue may be executed in another
-//!   order than that in which they came, as the specification permits.
+//! - Abort reaches commands that wait, for their data or for others, and none that is being executed.
+//!   Those of one queue may be executed in another order than that in which they came, as the
+//!   specification permits.
+//!
+//! What is there command by command, field by field, is in `docs/conformance.md`, which a test
+//! compares with what controllers answer.
 
 #![forbid(unsafe_code)]
 
