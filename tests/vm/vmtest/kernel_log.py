@@ -66,6 +66,14 @@ LOST = [
     r"nvme nvme\d+: Property Set error: 880, offset 0x14$",
 ]
 
+# when a host that is connected may be no more: it comes again, is told so, and gives up
+SHUT_OUT = [
+    r"nvme nvme\d+: Connect for subsystem \S+ is not allowed, hostnqn: ",
+    r"nvme nvme\d+: failed to connect queue: \d+ ret=16772$",
+    r"nvme nvme\d+: Removing controller \(16772\)\.\.\.$",
+    r"nvme nvme\d+: Property Set error: 880, offset 0x14$",
+]
+
 EXPORTING = [
     r"nvmet: adding nsid \d+ to subsystem ",
     r"nvmet: creating (nvm|discovery) controller \d+ for subsystem ",

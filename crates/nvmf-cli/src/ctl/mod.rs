@@ -22,7 +22,7 @@ pub(crate) fn default_socket() -> PathBuf {
 pub(crate) fn run(args: args::Ctl) -> anyhow::Result<()> {
     let socket = args.socket.unwrap_or_else(default_socket);
     let mut client = Client::connect(&socket)?;
-    let format = args.output.format;
+    let format = args.format;
     match request(args.command) {
         Ask::Once(request) => show(&client.call(&request)?, format),
         Ask::Top(options) => top::run(&mut client, &options, format),
