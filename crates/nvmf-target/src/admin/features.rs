@@ -117,7 +117,7 @@ impl Features {
         }
     }
 
-    /// What a host can set before it is looked at what it is.
+    /// The threshold that a value of the feature is for.
     fn temperature(&mut self, value: TemperatureThreshold) -> Result<&mut u16, Status> {
         // Only the composite temperature exists; Fh means all there are.
         match (value.sensor(), value.kind()) {

@@ -306,6 +306,7 @@ mod keep_alive {
     }
 }
 
+mod anything;
 mod conformance;
 mod features_commands;
 mod identify_command;
