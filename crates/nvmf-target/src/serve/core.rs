@@ -305,7 +305,7 @@ impl Running {
             }
             Post::Abort { conn, cid, reply } => {
                 let mut aborted = false;
-                self.with(engine, conn, |connection, _, _| aborted = connection.abort(cid));
+                self.with(engine, conn, |connection, _, _| aborted = connection.abort_command(cid));
                 reply.send(aborted);
             }
             Post::Aborted { conn, token, aborted } => {

@@ -31,7 +31,7 @@ impl Stop for Remote {
 impl Connection {
     /// Aborts the command of this identifier; false if there is none, or none that can be aborted:
     /// one that a job or the ring is busy with goes on.
-    pub(in crate::serve) fn abort(&mut self, cid: u16) -> bool {
+    pub(in crate::serve) fn abort_command(&mut self, cid: u16) -> bool {
         if !matches!(self.stage, Stage::Io(_)) {
             return false;
         }
