@@ -131,7 +131,7 @@ pub enum Request {
         /// The host's NQN, or `any`.
         host: String,
     },
-    /// Listen on another port: [`Reply::Port`].
+    /// Listen on another port: [`Reply::Done`].
     PortAdd {
         /// As in a configuration.
         port: Box<config::Port>,
