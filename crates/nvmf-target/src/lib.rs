@@ -81,7 +81,6 @@ mod layout;
 mod limit;
 pub mod limits;
 mod port;
-#[cfg_attr(not(test), expect(dead_code, reason = "the I/O path does not ask it yet"))]
 mod reservation;
 mod serve;
 mod statistics;
@@ -91,7 +90,9 @@ mod testing;
 mod who;
 
 pub use layout::Referral;
+pub use limit::Limits;
 pub use port::Port;
+pub use reservation::{Persistence, RestoreError, Saved as SavedReservations};
 pub use serve::{
     BoundPort, ChangeError, ControllerInfo, Handle, NamespaceChange, Target, TargetBuilder,
     TargetError,

@@ -1,4 +1,5 @@
 //! The notifications that a controller has for its host (Base 2.1, section 5.1.12.1.32).
+#![cfg_attr(not(test), expect(dead_code, reason = "for the log page"))]
 
 use std::collections::VecDeque;
 

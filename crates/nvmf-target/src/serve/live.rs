@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nvme_spec::event::Event;
 use nvme_spec::log::AnaState;
 use nvme_spec::{HostId, Nqn, Status};
+use nvmf_storage::{Geometry, ResizeError};
 
 use super::builder::BoundPort;
 use super::core::Post;
@@ -19,6 +20,7 @@ use super::{Listener, Listening};
 use crate::association::Association;
 use crate::io::storage_status;
 use crate::layout::{Layout, Referral};
+use crate::limit::Limits;
 use crate::port::Port;
 use crate::subsystem::{Hosts, Namespace, Subsystem, SubsystemError};
 
@@ -88,6 +90,9 @@ pub enum ChangeError {
         /// How.
         status: Status,
     },
+    /// The namespace cannot have that size.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
     /// The target stops.
     #[error("the target stops")]
     Stopping,
@@ -333,9 +338,40 @@ impl Handle {
             NamespaceChange::AnaGroup(group) => ns.set_ana_group(group),
             NamespaceChange::WriteProtected(on) => ns.set_write_protected(on),
             NamespaceChange::Hosts(hosts) => ns.set_hosts(hosts),
+            NamespaceChange::Limits(limits) => {
+                ns.set_limits(limits);
+                // Who waits is to ask again.
+                self.refresh_cores();
+                return Ok(());
+            }
         }
         subsystem.refresh();
         Ok(())
+    }
+
+    /// Makes a namespace larger ([`Backend::resize`](nvmf_storage::Backend::resize)): to so many
+    /// bytes, or, with `None`, to what has become of its file or device. Hosts are told.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::NoSubsystem`], [`ChangeError::NoNamespace`], [`ChangeError::Resize`].
+    pub fn resize_namespace(
+        &self,
+        nqn: &Nqn,
+        nsid: u32,
+        bytes: Option<u64>,
+    ) -> Result<Geometry, ChangeError> {
+        let subsystem = self.subsystem(nqn)?;
+        let ns = subsystem.namespace(nsid).ok_or_else(|| no_namespace(nqn, nsid))?;
+        let geometry = ns.backend().resize(bytes)?;
+        subsystem.refresh();
+        Ok(geometry)
+    }
+
+    fn refresh_cores(&self) {
+        if let Listening::On(cores) = &*self.shared.running() {
+            cores.tell_all(|| Post::Refresh);
+        }
     }
 
     /// Replaces the discovery services that hosts are referred to.
@@ -385,9 +421,7 @@ impl Handle {
     /// Waits until nothing uses a namespace that was taken away, and makes it durable.
     fn release(&self, subsystem: &Subsystem, ns: Arc<Namespace>) -> Result<(), ChangeError> {
         let what = format!("namespace {} of {}", ns.nsid(), subsystem.nqn());
-        if let Listening::On(cores) = &*self.shared.running() {
-            cores.tell_all(|| Post::Refresh);
-        }
+        self.refresh_cores();
         let (backend, left) = (Arc::clone(ns.backend()), Arc::downgrade(&ns));
         drop(ns);
         let released = wait_for(|| left.strong_count() == 0);
@@ -432,6 +466,8 @@ pub enum NamespaceChange {
     WriteProtected(bool),
     /// It is private to these hosts; `None`: it is not.
     Hosts(Option<BTreeSet<Nqn>>),
+    /// What hosts may ask of it in a second. They are not told.
+    Limits(Limits),
 }
 
 fn no_subsystem(nqn: &Nqn) -> ChangeError {

@@ -12,6 +12,7 @@ use nvmf_storage::{Backend, NamespaceSpec, OpenError};
 
 use super::{Controllers, Hosts, Namespace, NamespaceBuilder, State, Subsystem};
 use crate::limits;
+use crate::reservation::{Persistence, RestoreError};
 use crate::statistics::Statistics;
 
 /// Collects what a [`Subsystem`] is made of.
@@ -26,6 +27,7 @@ pub struct SubsystemBuilder {
     hosts: Hosts,
     max_io_queues: u16,
     cntlids: (u16, u16),
+    persistence: Option<Arc<dyn Persistence>>,
 }
 
 impl SubsystemBuilder {
@@ -39,6 +41,7 @@ impl SubsystemBuilder {
             hosts: Hosts::Any,
             max_io_queues: limits::IO_QUEUES,
             cntlids: (1, ConnectData::CNTLID_MAX),
+            persistence: None,
         }
     }
 
@@ -113,6 +116,13 @@ impl SubsystemBuilder {
         self
     }
 
+    /// Where the reservations of its namespaces are saved, also of those that come later. Without
+    /// it hosts cannot ask for theirs to outlast a restart.
+    pub fn persistence(mut self, persistence: Arc<dyn Persistence>) -> Self {
+        self.persistence = Some(persistence);
+        self
+    }
+
     /// The subsystem.
     ///
     /// # Errors
@@ -126,6 +136,9 @@ impl SubsystemBuilder {
         for builder in &self.namespaces {
             let ns = builder.clone().build(&self.nqn)?;
             check(&ns, &namespaces, NSID_ALL - 1)?;
+            if let Some(persistence) = &self.persistence {
+                ns.persist(persistence);
+            }
             namespaces.insert(ns.nsid(), ns);
         }
         Ok(self.finish(namespaces))
@@ -143,6 +156,7 @@ impl SubsystemBuilder {
             cntlids: self.cntlids,
             started: Instant::now(),
             statistics: Statistics::default(),
+            persistence: self.persistence,
             state: Mutex::new(State { namespaces, hosts: self.hosts }),
             controllers: Mutex::new(Controllers::default()),
         })
@@ -217,6 +231,15 @@ pub enum SubsystemError {
     AnaGroup {
         /// The group.
         group: u32,
+    },
+    /// What was saved of a namespace's reservations contradicts itself.
+    #[error("the reservations of namespace {nsid} cannot be restored: {error}")]
+    Reservations {
+        /// The namespace.
+        nsid: u32,
+        /// What is wrong.
+        #[source]
+        error: RestoreError,
     },
     /// Two namespaces have the same UUID, NGUID or EUI-64, mostly because they are the same file: a
     /// host would take them for one disk, and its file systems for each other's.

@@ -1,6 +1,7 @@
 //! An NVM subsystem: a name, and namespaces under it.
 
 mod builder;
+mod exclusion;
 mod namespace;
 mod view;
 
@@ -16,9 +17,11 @@ use nvmf_proto::connect::{ConnectRequest, Refusal};
 use crate::association::Association;
 use crate::io::flush_all;
 use crate::port::Port;
+use crate::reservation::Persistence;
 use crate::statistics::{Snapshot, Statistics};
 
 pub use builder::{SubsystemBuilder, SubsystemError};
+pub(crate) use exclusion::{KeptPlace, Place};
 pub use namespace::{Namespace, NamespaceBuilder};
 pub(crate) use view::{CachedView, SharedView, View, Visible};
 
@@ -71,6 +74,7 @@ pub struct Subsystem {
     cntlids: (u16, u16),
     started: Instant,
     statistics: Statistics,
+    persistence: Option<Arc<dyn Persistence>>,
     state: Mutex<State>,
     controllers: Mutex<Controllers>,
 }
@@ -186,6 +190,9 @@ impl Subsystem {
         {
             let mut state = self.state();
             builder::check(&ns, &state.namespaces, self.max_nsid)?;
+            if let Some(persistence) = &self.persistence {
+                ns.persist(persistence);
+            }
             state.namespaces.insert(ns.nsid(), ns);
         }
         self.refresh();

@@ -91,6 +91,10 @@ impl Connection {
             let stopper = self.guard.stopper();
             let stop = stopper.clone();
             cx.shared.join(request, &self.origin, move || stop.stop()).map(|membership| {
+                let (post, id) = (cx.post.clone(), self.id);
+                // Without the core nothing waits.
+                membership
+                    .abort_by(move |nsid, done| drop(post.post(Post::Preempted(id, nsid, done))));
                 let stage = IoStage::new(membership, stopper);
                 (stage.cntlid(), cx.shared.accept_options().in_capsule, Stage::Io(stage))
             })
