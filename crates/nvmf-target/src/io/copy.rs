@@ -3,7 +3,7 @@
 use nvme_spec::copy::{CopyRequest, SourceRange};
 use nvme_spec::{Sqe, Status};
 use nvmf::controller::identify::{COPY_BYTES, COPY_RANGES};
-use nvmf_storage::{Durability, Error};
+use nvmf_storage::Durability;
 use zerocopy::FromBytes;
 
 use super::operation::{By, wrote};
@@ -74,21 +74,21 @@ impl Copy {
     ) -> Result<(), Failed> {
         let ns = operation.namespace();
         let backend = ns.backend();
-        for (index, part) in self.parts(ns, data)?.iter().enumerate() {
-            let failed = |status| Failed { status, dw0: u32::try_from(index).unwrap_or(u32::MAX) };
-            let error = |error: Error| {
-                let status = storage_status(&error, !matches!(error, Error::Io(_)));
-                operation.note_failure(&error, status, by.counters);
-                failed(status)
-            };
-            readable(ns, part.from, part.length).map_err(failed)?;
-            backend
-                .copy_within(part.from, part.to, part.length, Durability::Cached)
-                .map_err(error)?;
-            wrote(ns, part.to, part.length).map_err(failed)?;
-            by.counters.read(part.length);
-            by.counters.written(part.length);
+        let parts = self.parts(ns, data)?;
+        let mut copied = 0;
+        let mut done = Ok(());
+        for (index, part) in parts.iter().enumerate() {
+            if let Err(status) = copy_part(operation, part, by) {
+                done = Err(Failed { status, dw0: u32::try_from(index).unwrap_or(u32::MAX) });
+                break;
+            }
+            copied += part.length;
         }
+        if copied > 0 {
+            by.counters.read(copied);
+            by.counters.written(copied);
+        }
+        done?;
         if self.durability == Durability::ForceUnitAccess {
             backend.flush().map_err(|error| {
                 let status = storage_status(&error, true);
@@ -99,6 +99,7 @@ impl Copy {
         Ok(())
     }
 
+    /// Cuts the copy up, if all of it is possible.
     fn parts(&self, ns: &Namespace, data: &[u8]) -> Result<Vec<Part>, Status> {
         let geometry = ns.backend().geometry();
         let most = COPY_BYTES >> geometry.block_shift();
@@ -122,4 +123,21 @@ impl Copy {
         }
         Ok(parts)
     }
+}
+
+fn copy_part<N: AsRef<Namespace>>(
+    operation: &Operation<N>,
+    part: &Part,
+    by: &By<'_>,
+) -> Result<(), Status> {
+    let ns = operation.namespace();
+    readable(ns, part.from, part.length)?;
+    let copied = ns.backend().copy_within(part.from, part.to, part.length, Durability::Cached);
+    copied.map_err(|error| {
+        // Whether it was reading or writing is not told; the host has not lost what it had.
+        let status = storage_status(&error, false);
+        operation.note_failure(&error, status, by.counters);
+        status
+    })?;
+    wrote(ns, part.to, part.length)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::*;
 use crate::io::fused::{ALONE, Both, OTHER_FAILED, plan_pair};
@@ -105,48 +106,44 @@ fn a_write_that_fails_leaves_the_compare_as_it_went() {
     assert_eq!(both, Both::first_failed(Status::UNRECOVERED_READ_ERROR));
 }
 
-/// Counts up in a block by Compare and Write, while others write whole blocks elsewhere and one
-/// keeps setting the counter back to what it just read if it can: no increment may be lost.
+/// Counts up in a block by Compare and Write, on storage that takes its time, so that others come
+/// between if they can; one writes other blocks meanwhile. No increment may be lost.
 #[test]
 fn no_increment_by_compare_and_write_is_lost() {
-    const EACH: u64 = 200;
-    let subsystem = subsystem();
+    const EACH: u64 = 40;
+    let (backend, first) = faulty();
+    backend.inject(Fault::on(Stored::Write).within(0..512).delayed(Duration::from_millis(1)));
+    let subsystem = first.subsystem();
     let stop = AtomicBool::new(false);
     let value = |n: u64| n.to_le_bytes().repeat(64);
+    let found = |a: &Association| {
+        let mut back = vec![0; 512];
+        run(a, &read(0, 1), &mut back).unwrap();
+        let n = u64::from_le_bytes(back[..8].try_into().unwrap());
+        assert_eq!(back, value(n), "torn");
+        n
+    };
     thread::scope(|scope| {
-        let counting: Vec<_> = (1..=2)
-            .map(|host| {
-                let a = crate::testing::connect(&subsystem, host);
-                scope.spawn(move || {
-                    let mut seen = 0;
-                    for _ in 0..EACH {
-                        loop {
-                            let both = pair(&a, &mut value(seen), &mut value(seen + 1));
-                            if both == DONE {
-                                break;
-                            }
-                            let mut back = vec![0; 512];
-                            run(&a, &read(0, 1), &mut back).unwrap();
-                            seen = u64::from_le_bytes(back[..8].try_into().unwrap());
-                            assert_eq!(back, value(seen), "torn");
-                        }
-                        seen += 1;
-                    }
-                })
-            })
-            .collect();
-        let a = crate::testing::connect(&subsystem, 3);
-        let stop = &stop;
+        let count = |host| {
+            let a = crate::testing::connect(subsystem, host);
+            let mut seen = 0;
+            for _ in 0..EACH {
+                while pair(&a, &mut value(seen), &mut value(seen + 1)) != DONE {
+                    seen = found(&a);
+                }
+                seen += 1;
+            }
+        };
+        let counting = [2, 3].map(|host| scope.spawn(move || count(host)));
+        let (a, stop) = (crate::testing::connect(subsystem, 4), &stop);
         scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                run(&a, &write(8, 8), &mut [7; 4096]).unwrap();
+                run(&a, &write(4, 2), &mut [7; 1024]).unwrap();
             }
         });
-        counting.into_iter().for_each(|thread| thread.join().unwrap());
+        let done = counting.map(|thread| thread.join());
         stop.store(true, Ordering::Relaxed);
+        done.into_iter().for_each(Result::unwrap);
     });
-    let a = association(&subsystem);
-    let mut back = [0; 512];
-    run(&a, &read(0, 1), &mut back).unwrap();
-    assert_eq!(back[..], value(2 * EACH));
+    assert_eq!(found(&first), 2 * EACH);
 }

@@ -105,7 +105,12 @@ impl Connection {
                 && pair.namespace().limiter().is_limited()
                 && !stage.limited.admits(pair.namespace(), cost, second, cx.now)
             {
-                return self.arm_limits(cx);
+                // What came in capsules: as for other commands that wait with data.
+                for slot in [first, second] {
+                    self.let_go(slot);
+                }
+                self.arm_limits(cx);
+                return self.memory_is_free(cx, engine);
             }
             self.entries.get(second).admitted = true;
         }
@@ -141,7 +146,6 @@ impl Connection {
                 self.request_data(cx, slot, at);
             }
         }
-        let _ = engine;
     }
 
     /// The data of one of two has come: it is kept until the other's is there.

@@ -171,7 +171,7 @@ impl Connection {
         whole: Option<&[u8]>,
     ) {
         self.keep_data(cx, slot, whole);
-        self.held -= std::mem::take(&mut self.entries.get(slot).held).min(self.held);
+        self.let_go(slot);
         self.arm_limits(cx);
         self.memory_is_free(cx, engine);
     }

@@ -330,6 +330,11 @@ impl Connection {
         self.held += bytes;
     }
 
+    /// The memory that a command takes does not count while it waits.
+    fn let_go(&mut self, slot: u16) {
+        self.held -= std::mem::take(&mut self.entries.get(slot).held).min(self.held);
+    }
+
     /// Answers a command.
     fn respond(&mut self, slot: u16, cqe: Cqe) {
         let entry = self.entries.get(slot);
