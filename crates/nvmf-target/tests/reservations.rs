@@ -170,3 +170,25 @@ fn commands_that_wait_are_aborted_before_a_preempt_and_abort_is_answered() {
         read(&mut second, 1, 0, 4096, 4096).unwrap();
     }
 }
+
+#[test]
+fn a_command_that_sleeps_for_a_limit_is_aborted_too() {
+    let target = Running::start(subsystem(&["mem:4M"]));
+    // The victim is the host in this process.
+    let [(_two, mut second), (_one, mut first)] = hosts(&target, Over::InProcess);
+    register(&mut first, 1);
+    register(&mut second, 2);
+    let limits = Limits { write_bandwidth: NonZeroU64::new(1000), ..Limits::default() };
+    target.handle.change_namespace(&nqn(), 1, NamespaceChange::Limits(limits)).unwrap();
+    write(&mut second, 1, 0, 4096, &[1; 4096]).unwrap();
+    let sqe = command(opcode::nvm::WRITE, 1, 1, 1);
+    let data = Data::Write(vec![Bytes::from(vec![2; 4096])]);
+    let waiting = second.submit(sqe, data).unwrap();
+    second.flush(soon()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let rtype = ReservationType::WriteExclusive;
+    acquire(&mut first, AcquireAction::PreemptAndAbort, rtype, 1, 2).unwrap();
+    let status = second.wait(waiting, soon()).unwrap().status();
+    assert!(status.same_code(Status::ABORTED_PREEMPT), "{status}");
+    assert_eq!(read(&mut first, 1, 1, 4096, 4096).unwrap(), [0; 4096]);
+}

@@ -235,6 +235,24 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_is_kept_is_kept_until_it_is_dropped() {
+        let spec = "null:1M".parse().unwrap();
+        let subsystem = crate::testing::nqn(crate::testing::NQN);
+        let ns = Namespace::open(1, &spec).unwrap().build(&subsystem).unwrap();
+        let kept = ns.exclusion().enter().unwrap().keep(&ns);
+        let (tell, told) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                drop(ns.exclusion().close());
+                tell.send(()).unwrap();
+            });
+            assert!(told.recv_timeout(Duration::from_millis(50)).is_err());
+            drop(kept);
+            told.recv_timeout(Duration::from_secs(20)).unwrap();
+        });
+    }
+
+    #[test]
     fn who_waited_for_one_pair_is_in_before_the_next() {
         let exclusion = Exclusion::default();
         let alone = exclusion.close();

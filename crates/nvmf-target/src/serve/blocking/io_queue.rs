@@ -1,7 +1,8 @@
 //! Serving an I/O queue.
 
+use std::collections::BTreeSet;
 use std::io::{IoSlice, IoSliceMut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use nvmf::transport::{DataError, TransportError};
 use super::{DATA_TIMEOUT, Next, Origin, Shared, next, refuse};
 use crate::association::IoQueue;
 use crate::io::fused::{self, Both};
-use crate::io::{Failed, Kind, Operation, Plan, Transfer, flush_all, plan};
+use crate::io::{By, Failed, Kind, Operation, Plan, Transfer, flush_all, plan};
 use crate::limit::Direction;
 use crate::serve::connections::{Connection, Stopper};
 use crate::statistics::Counters;
@@ -43,9 +44,10 @@ pub(super) fn serve(
     let queue = pending.accept(cntlid, Deadline::after(DATA_TIMEOUT))?;
     say!(debug, who, "I/O queue connected");
     let view = membership.association().cached_view();
-    let mut served = Served { queue, membership, view, stopper, first: None, buffer: Vec::new() };
+    let patience = Patience::new(stopper, &membership);
+    let mut served = Served { queue, membership, view, patience, first: None, buffer: Vec::new() };
     let end = served.run(shared);
-    if served.stopper.is_stopped() {
+    if served.patience.stopper.is_stopped() {
         // That the socket failed then is this end's own doing.
         say!(debug, who, "I/O queue dropped");
         return Ok(());
@@ -58,11 +60,48 @@ struct Served {
     queue: QueuePair,
     membership: IoQueue,
     view: CachedView,
-    stopper: Stopper,
+    patience: Patience,
     /// The first of two commands, while the second has not come.
     first: Option<Command>,
     /// Room for one command's data: as much as the largest so far had.
     buffer: Vec<u8>,
+}
+
+/// How long a command waits for limits.
+struct Patience {
+    stopper: Stopper,
+    /// Namespaces on which what waits is to be aborted.
+    preempted: Arc<Mutex<BTreeSet<u32>>>,
+}
+
+impl Patience {
+    fn new(stopper: Stopper, membership: &IoQueue) -> Self {
+        let preempted: Arc<Mutex<BTreeSet<u32>>> = Arc::default();
+        let aborted = Arc::clone(&preempted);
+        // A command that does not sleep now is being executed, or asks reservations first.
+        membership.abort_by(move |nsid, _done| {
+            aborted.lock().unwrap_or_else(PoisonError::into_inner).insert(nsid);
+        });
+        Self { stopper, preempted }
+    }
+
+    /// A command begins: what was preempted before does not concern it.
+    fn begin(&self) {
+        self.preempted().clear();
+    }
+
+    /// Sleeps for a command on this namespace; the error is why it must not go on.
+    fn sleep(&self, wait: Duration, nsid: u32) -> Result<(), Status> {
+        thread::sleep(wait);
+        if self.preempted().contains(&nsid) {
+            return Err(Status::ABORTED_PREEMPT);
+        }
+        if self.stopper.is_stopped() { Err(Status::COMMAND_INTERRUPTED) } else { Ok(()) }
+    }
+
+    fn preempted(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.preempted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Whether the queue goes on.
@@ -73,10 +112,11 @@ enum After {
 
 impl Served {
     fn run(&mut self, shared: &Shared) -> Result<(), TransportError> {
-        while !self.stopper.is_stopped() {
+        while !self.patience.stopper.is_stopped() {
             match next(shared, &mut self.queue)? {
                 Next::Command(command) => {
                     self.membership.counters().command();
+                    self.patience.begin();
                     if let After::Close = self.take(shared, command)? {
                         return Ok(());
                     }
@@ -132,16 +172,25 @@ impl Served {
                 _ => operation.cost(&[]),
             };
             if let Some(wait) = over_limit(shared, operation.namespace(), cost) {
-                thread::sleep(wait);
-                if self.stopper.is_stopped() {
-                    return Ok(After::Close);
+                match self.patience.sleep(wait, operation.namespace().nsid()) {
+                    // What was right may be right no more.
+                    Ok(()) => continue,
+                    Err(status) => break Err(status.into()),
                 }
-                // What was right may be right no more.
-                continue;
             }
             let (queue, buffer) = (&mut self.queue, &mut self.buffer);
-            let by = &self.membership;
-            break execute(shared, &operation, &mut command, queue, buffer, by)?;
+            let by = self.membership.by();
+            let leave = |data: &[u8]| {
+                let ns = operation.namespace();
+                while let Some(wait) = over_limit(shared, ns, operation.cost(data)) {
+                    if ns.is_detached() {
+                        return Err(Status::INVALID_NAMESPACE.with_dnr(true));
+                    }
+                    self.patience.sleep(wait, ns.nsid())?;
+                }
+                Ok(())
+            };
+            break execute(&operation, &mut command, queue, buffer, &by, leave)?;
         };
         match done {
             Ok(0) => self.queue.succeed(command),
@@ -195,10 +244,11 @@ impl Served {
             };
             match over_limit(shared, pair.namespace(), pair.cost()) {
                 None => break pair,
-                Some(_) if self.stopper.is_stopped() => {
-                    return Ok(Both::first_failed(Status::COMMAND_INTERRUPTED));
+                Some(wait) => {
+                    if let Err(status) = self.patience.sleep(wait, pair.namespace().nsid()) {
+                        return Ok(Both::first_failed(status));
+                    }
                 }
-                Some(wait) => thread::sleep(wait),
             }
         };
         let (mut expected, mut new) = (vec![0; compare.1 as usize], vec![0; write.1 as usize]);
@@ -252,37 +302,33 @@ fn receive(
     })
 }
 
-/// Receives the command's data and executes it. Inside: how many bytes of the buffer are to be
+/// Receives the command's data, asks for `leave` if what it costs is in there, and executes it. Inside: how many bytes of the buffer are to be
 /// sent, or the status to fail with.
 fn execute(
-    shared: &Shared,
     operation: &Operation<&Arc<Namespace>>,
     command: &mut Command,
     queue: &mut QueuePair,
     buffer: &mut Vec<u8>,
-    membership: &IoQueue,
+    by: &By<'_>,
+    leave: impl Fn(&[u8]) -> Result<(), Status>,
 ) -> Result<Result<usize, Failed>, TransportError> {
-    let by = membership.by();
     Ok(match operation.transfer() {
-        Transfer::None => operation.execute(&mut [], &by).map(|()| 0),
+        Transfer::None => operation.execute(&mut [], by).map(|()| 0),
         Transfer::ToHost(length) => {
             let room = room(buffer, length);
-            operation.execute(room, &by).map(|()| room.len())
+            operation.execute(room, by).map(|()| room.len())
         }
         Transfer::FromHost(length) => {
             let room = room(buffer, length);
             if let Err(status) = receive(queue, command, room, by.counters)? {
                 return Ok(Err(status.into()));
             }
-            if let Kind::Copy(_) = operation.kind() {
-                let ns = operation.namespace();
-                while let Some(wait) = over_limit(shared, ns, operation.cost(room))
-                    && !ns.is_detached()
-                {
-                    thread::sleep(wait);
-                }
+            if let Kind::Copy(_) = operation.kind()
+                && let Err(status) = leave(room)
+            {
+                return Ok(Err(status.into()));
             }
-            operation.execute(room, &by).map(|()| 0)
+            operation.execute(room, by).map(|()| 0)
         }
     })
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use nvmf_engine::Engine;
 
+use super::ending::Life;
 use super::entry::Fused;
 use super::{Connection, Stage};
 use crate::io::fused::ALONE;
@@ -103,7 +104,7 @@ impl Limited {
 impl Connection {
     /// Limits changed: who waits asks again.
     pub(super) fn limits_changed<E: Engine>(&mut self, cx: &mut Context, engine: &mut E) {
-        if let Stage::Io(stage) = &mut self.stage {
+        if let (Life::Serving, Stage::Io(stage)) = (self.life, &mut self.stage) {
             stage.limited.ask_again(cx.now);
             self.limits_due(cx, engine);
         }
@@ -129,7 +130,8 @@ impl Connection {
 
     /// Sets the timer for who waits.
     pub(super) fn arm_limits(&mut self, cx: &mut Context) {
-        if let Stage::Io(stage) = &self.stage {
+        // When it ends, the timer is for that.
+        if let (Life::Serving, Stage::Io(stage)) = (self.life, &self.stage) {
             let ready = stage.limited.ready();
             self.arm(cx, ready);
         }
