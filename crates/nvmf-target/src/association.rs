@@ -4,9 +4,10 @@
 //! locked on the way of an I/O command that succeeds.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,6 +21,7 @@ use nvmf_proto::connect::{ConnectRequest, Refusal};
 use crate::abort::AbortReply;
 use crate::error_log::ErrorLog;
 use crate::events::Events;
+use crate::io::By;
 use crate::port::Port;
 use crate::reservation::ReservationLog;
 use crate::statistics::{Counters, Subject};
@@ -90,8 +92,16 @@ enum Phase {
 
 struct Entry {
     stop: Box<dyn Stop>,
+    /// How to abort what has not begun; `None` where nothing waits.
+    abort: Option<Box<dyn Abort>>,
     counters: Arc<Counters>,
 }
+
+/// Has a queue abort what it has not begun on a namespace, and drop the sender when that is so. Must
+/// not block.
+trait Abort: Fn(u32, mpsc::Sender<Infallible>) + Send {}
+
+impl<F: Fn(u32, mpsc::Sender<Infallible>) + Send> Abort for F {}
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -254,19 +264,7 @@ impl Association {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a failed command in the Error Information log, which the returned status says.
-    pub(crate) fn failed(&self, qid: u16, sqe: &Sqe, status: Status) -> Status {
-        // A fault that stays: what was written before may be lost.
-        if status.same_code(Status::WRITE_FAULT) && status.dnr() {
-            self.subsystem.lost_writes();
-        }
-        let status = status.with_more(true);
-        self.errors().record(qid, sqe, status);
-        status
-    }
-
     /// Tells its host of a reservation of a namespace that it sees, unless that is masked.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the I/O path does not tell yet"))]
     pub(crate) fn notify(&self, nsid: u32, what: Notification) {
         let first = {
             let mut notices = self.notices();
@@ -298,6 +296,27 @@ impl Association {
 
     fn notices(&self) -> MutexGuard<'_, Notices> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has every I/O queue abort what it has not begun on a namespace; each drops its clone of
+    /// `done` when that is so.
+    pub(crate) fn abort_on(&self, nsid: u32, done: &mpsc::Sender<Infallible>) {
+        for entry in self.queues().live.values() {
+            if let Some(abort) = &entry.abort {
+                abort(nsid, done.clone());
+            }
+        }
+    }
+
+    /// Notes a failed command in the Error Information log, which the returned status says.
+    pub(crate) fn failed(&self, qid: u16, sqe: &Sqe, status: Status) -> Status {
+        // A fault that stays: what was written before may be lost.
+        if status.same_code(Status::WRITE_FAULT) && status.dnr() {
+            self.subsystem.lost_writes();
+        }
+        let status = status.with_more(true);
+        self.errors().record(qid, sqe, status);
+        status
     }
 
     /// Asks an I/O queue to abort a command; `reply` is told whether it did.
@@ -423,7 +442,7 @@ impl Association {
             return Err(Refusal::Status(Status::COMMAND_SEQUENCE_ERROR));
         }
         let counters = self.subsystem.books().open(&self.host);
-        let entry = Entry { stop: Box::new(stop), counters: Arc::clone(&counters) };
+        let entry = Entry { stop: Box::new(stop), abort: None, counters: Arc::clone(&counters) };
         queues.live.insert(qid, entry);
         Ok(IoQueue { qid, association: Arc::clone(self), counters })
     }
@@ -483,6 +502,18 @@ impl IoQueue {
             self.counters.done(nsid, operation, bytes, took);
         } else {
             self.counters.failed(nsid, operation, status);
+        }
+    }
+
+    /// On whose behalf its commands are executed.
+    pub(crate) fn by(&self) -> By<'_> {
+        By { association: &self.association, counters: &self.counters }
+    }
+
+    /// Says how commands of this queue that have not begun are aborted.
+    pub(crate) fn abort_by(&self, abort: impl Fn(u32, mpsc::Sender<Infallible>) + Send + 'static) {
+        if let Some(entry) = self.association.queues().live.get_mut(&self.qid) {
+            entry.abort = Some(Box::new(abort));
         }
     }
 }

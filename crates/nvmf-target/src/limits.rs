@@ -86,7 +86,10 @@ pub const OPTIONAL_COMMANDS: u16 = IdentifyController::ONCS_COMPARE
     | IdentifyController::ONCS_WRITE_ZEROES
     | IdentifyController::ONCS_SAVE_SELECT
     | IdentifyController::ONCS_TIMESTAMP
-    | IdentifyController::ONCS_VERIFY;
+    | IdentifyController::ONCS_VERIFY
+    | IdentifyController::ONCS_WRITE_UNCORRECTABLE
+    | IdentifyController::ONCS_COPY
+    | IdentifyController::ONCS_RESERVATIONS;
 
 /// The model number in Identify Controller.
 pub const MODEL: &str = "nvmf";

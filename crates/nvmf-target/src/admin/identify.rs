@@ -118,6 +118,7 @@ impl Controller {
             in_capsule: limits::IN_CAPSULE,
             namespaces: subsystem.max_nsid(),
             optional_commands: limits::OPTIONAL_COMMANDS,
+            compare_and_write: true,
             // Whatever the namespaces are now, one that needs to be flushed may come.
             volatile_write_cache: true,
         };

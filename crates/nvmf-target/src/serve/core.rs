@@ -1,9 +1,10 @@
 //! A core: a thread with an engine, and the connections that live on it.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -43,6 +44,8 @@ pub(super) enum Post {
     Event(ConnId),
     /// Namespaces are not what they were: let go of those that are no more.
     Refresh,
+    /// Commands of this I/O queue on a namespace are to be aborted if they were not begun.
+    Preempted(ConnId, u32, mpsc::Sender<Infallible>),
     /// Another port to accept from.
     Listen(TcpListener, Arc<Port>),
     /// A port is gone.
@@ -209,7 +212,7 @@ impl Running {
 
     fn due<E: Engine>(&mut self, engine: &mut E) {
         for id in self.cx.timers.due(self.cx.now) {
-            self.with(engine, id, |connection, cx, _| connection.due(cx));
+            self.with(engine, id, |connection, cx, engine| connection.due(cx, engine));
         }
         if self.cx.now < self.next_sweep {
             return;
@@ -279,10 +282,11 @@ impl Running {
         self.count += 1;
     }
 
-    /// Lets go of namespaces that are no more.
+    /// Lets go of namespaces that are no more, and looks at the limits of the others.
     fn refresh<E: Engine>(&mut self, engine: &mut E) {
-        for (_, connection) in self.connections.iter_mut().flatten() {
-            connection.refresh();
+        let all: Vec<ConnId> = self.connections.iter().flatten().map(|(id, _)| *id).collect();
+        for id in all {
+            self.with(engine, id, |connection, cx, engine| connection.refresh(cx, engine));
         }
         self.cx.files.forget_detached(engine);
     }
@@ -313,6 +317,10 @@ impl Running {
             }
             Post::Event(id) => {
                 self.with(engine, id, |connection, _, _| connection.tell_events());
+            }
+            Post::Preempted(id, nsid, done) => {
+                self.with(engine, id, |connection, _, _| connection.preempted(nsid));
+                drop(done);
             }
             Post::Refresh => self.refresh(engine),
             Post::Listen(listener, port) => match engine.listen(listener) {

@@ -1,6 +1,7 @@
 //! An NVM subsystem: a name, and namespaces under it.
 
 mod builder;
+mod exclusion;
 mod namespace;
 mod view;
 
@@ -19,9 +20,11 @@ use nvmf_proto::connect::{ConnectRequest, ControllerChoice, Refusal};
 use crate::association::Association;
 use crate::io::flush_all;
 use crate::port::Port;
+use crate::reservation::Persistence;
 use crate::statistics::{Snapshot, Statistics};
 
 pub use builder::{SubsystemBuilder, SubsystemError};
+pub(crate) use exclusion::{KeptPlace, Place};
 pub use namespace::{Namespace, NamespaceBuilder};
 pub(crate) use view::{CachedView, SharedView, View, Visible};
 
@@ -78,6 +81,7 @@ pub struct Subsystem {
     statistics: Statistics,
     /// Storage has lost what was written to it.
     degraded: AtomicBool,
+    persistence: Option<Arc<dyn Persistence>>,
     state: Mutex<State>,
     controllers: Mutex<Controllers>,
 }
@@ -212,6 +216,9 @@ impl Subsystem {
         {
             let mut state = self.state();
             builder::check(&ns, &state.namespaces, self.max_nsid)?;
+            if let Some(persistence) = &self.persistence {
+                ns.persist(persistence);
+            }
             state.namespaces.insert(ns.nsid(), ns);
         }
         self.refresh();

@@ -11,7 +11,7 @@ fn the_controller_tells_what_it_can() {
     assert_eq!(id.cntlid, 1);
     assert_eq!((id.nn.get(), id.mnan.get(), id.elpe, id.aerl), (1024, 1024, 63, 3));
     assert_eq!((id.cmic, id.anacap, id.nanagrpid.get()), (0b1011, 0x1f, 32));
-    assert_eq!(id.oncs, 0b1101_1101);
+    assert_eq!(id.oncs, 0b1_1111_1111);
     assert_eq!((id.acl, id.nwpc, id.rtd3e.get()), (3, 1, 15_000_000));
     assert_eq!(id.max_transfer(4096), Some(limits::MAX_TRANSFER.into()));
     assert_eq!(id.model_number().as_str(), Some("nvmf"));

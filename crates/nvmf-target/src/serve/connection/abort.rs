@@ -36,15 +36,10 @@ impl Connection {
             return false;
         }
         let Some(slot) = self.tcp.slot_of(cid) else { return false };
-        if self.tcp.awaits_data(slot) {
-            // That its data has come is not told any more.
-            self.owed = self.owed.saturating_sub(1);
-        } else if let Some(at) = self.waiting.iter().position(|waiting| *waiting == slot) {
-            self.waiting.remove(at);
-        } else {
+        if !self.entries.get(slot).pending {
             return false;
         }
-        self.fail(slot, Status::ABORT_REQUESTED);
+        self.abort(slot, Status::ABORT_REQUESTED);
         true
     }
 }

@@ -92,6 +92,10 @@ impl Connection {
             let stopper = self.guard.stopper();
             let remote = Remote { stopper: stopper.clone(), post: cx.post.clone(), conn: self.id };
             cx.shared.join(request, &self.origin, remote).map(|membership| {
+                let (post, id) = (cx.post.clone(), self.id);
+                // Without the core nothing waits.
+                membership
+                    .abort_by(move |nsid, done| drop(post.post(Post::Preempted(id, nsid, done))));
                 let stage = IoStage::new(membership, stopper);
                 (stage.cntlid(), cx.shared.accept_options().in_capsule, Stage::Io(stage))
             })
