@@ -2,6 +2,7 @@
 
 mod builder;
 mod exclusion;
+mod marks;
 mod namespace;
 mod view;
 
@@ -19,8 +20,8 @@ use nvmf_proto::connect::{ConnectRequest, ControllerChoice, Refusal};
 
 use crate::association::Association;
 use crate::io::flush_all;
+use crate::persistence::Persistence;
 use crate::port::Port;
-use crate::reservation::Persistence;
 use crate::statistics::{Snapshot, Statistics};
 
 pub use builder::{SubsystemBuilder, SubsystemError};
