@@ -9,7 +9,7 @@ use nvmf_target::control::{Activity, Client, OperationActivity, Reply, Request};
 use serde_json::json;
 
 use super::args;
-use super::show::{rounded, table};
+use super::show::rounded;
 use crate::args::Format;
 use crate::output;
 
@@ -106,7 +106,7 @@ fn text(now: &Activity, rates: &[Rate]) -> String {
         now.violations,
     );
     let mut table =
-        table(&["subsystem", "ns", "host", "operation", "commands/s", "bytes/s", "mean"]);
+        output::table(&["subsystem", "ns", "host", "operation", "commands/s", "bytes/s", "mean"]);
     for rate in rates {
         table.add_row([
             rate.subsystem.clone(),
