@@ -64,43 +64,85 @@ impl Control {
     }
 }
 
-/// A control socket that is listened on; it is taken away when this is dropped.
+/// A control socket that is had, and on which nobody is answered yet. Who connects waits.
+///
+/// With it a target makes sure that no other one is controlled there, before it touches anything
+/// that the other one may be using.
 #[derive(Debug)]
-pub struct Server {
-    path: PathBuf,
+pub struct Listener {
+    listener: UnixListener,
+    file: SocketFile,
 }
 
-impl Server {
+impl Listener {
     /// Listens at `path`, where a socket that nobody listens on may be left from before.
     ///
     /// # Errors
     ///
     /// [`ServerError`].
-    pub fn start(path: &Path, control: Control) -> Result<Self, ServerError> {
-        let failed = |source| ServerError::Io { path: path.to_owned(), source };
+    pub fn bind(path: &Path) -> Result<Self, ServerError> {
         let listener = listen(path)?;
-        let server = Self { path: path.to_owned() };
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let file = SocketFile(path.to_owned());
+        let permissions = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(path, permissions).map_err(|source| failed(path, source))?;
+        Ok(Self { listener, file })
+    }
+
+    /// Answers from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Io`] if there can be no thread for it.
+    pub fn serve(self, control: Control) -> Result<Server, ServerError> {
+        let Self { listener, file } = self;
         let work = move || accept(&listener, &control);
-        thread::Builder::new().name("nvmf-control".into()).spawn(work).map_err(failed)?;
-        Ok(server)
+        thread::Builder::new()
+            .name("nvmf-control".into())
+            .spawn(work)
+            .map_err(|source| failed(&file.0, source))?;
+        Ok(Server { file })
+    }
+}
+
+/// A control socket that is listened on; it is taken away when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    file: SocketFile,
+}
+
+impl Server {
+    /// [Listens](Listener::bind) and answers at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`].
+    pub fn start(path: &Path, control: Control) -> Result<Self, ServerError> {
+        Listener::bind(path)?.serve(control)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.0
     }
 }
 
-impl Drop for Server {
+/// The name of the socket.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
         // The thread ends with the process; nobody finds it any more.
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.0);
     }
+}
+
+fn failed(path: &Path, source: io::Error) -> ServerError {
+    ServerError::Io { path: path.to_owned(), source }
 }
 
 fn listen(path: &Path) -> Result<UnixListener, ServerError> {
-    let failed = |source| ServerError::Io { path: path.to_owned(), source };
+    let failed = |source| failed(path, source);
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let is_socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());

@@ -138,6 +138,7 @@ fn what_is_not_there_is_named() {
         (r#"{"method":"ana-set","port":1,"group":40,"state":"optimized"}"#, "32"),
         (r#"{"method":"ana-set","port":1,"group":4,"state":"best"}"#, "optimized"),
         (r#"{"method":"host-deny","subsystem":"SUB","host":"nqn.y"}"#, "nqn.y is not one"),
+        (r#"{"method":"host-allow","subsystem":"SUB","host":"y"}"#, "`y`"),
         (r#"{"method":"drop","subsystem":"SUB","cntlid":3}"#, "no controller 3"),
         (r#"{"method":"subsystem-add","subsystem":{"nqn":"x"}}"#, "nqn"),
         (
@@ -264,6 +265,12 @@ fn the_socket_is_its_owners_alone_and_one_that_was_left_is_replaced() {
     let file = target.file();
     assert!(matches!(Server::start(&file, target.control.clone()), Err(ServerError::Io { .. })));
     assert!(file.exists());
+    let had = target.folder.path().join("had.sock");
+    let listener = Listener::bind(&had).unwrap();
+    assert!(matches!(Listener::bind(&had), Err(ServerError::InUse { .. })));
+    let mut early = Client::connect(&had).unwrap();
+    let _server = listener.serve(target.control.clone()).unwrap();
+    assert!(early.call(&Request::Status {}).is_ok(), "who came early is answered");
     let nobody = Client::connect(Path::new("/nonexistent/nvmf.sock")).unwrap_err();
     assert!(nobody.to_string().contains("no target listens"), "{nobody}");
 }

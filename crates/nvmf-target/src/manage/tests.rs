@@ -176,7 +176,7 @@ fn what_was_acknowledged_is_there_after_a_crash() {
     let _ = running.manager.resize(&nqn(), 1, Some(8 << 20)).unwrap();
     let layout_then = running.manager.layout();
     // Whatever happens to the process now, the file is whole.
-    let (_, found) = StateFile::open(&path, &base).unwrap();
+    let (_, found) = after_a_crash(&path, &base);
     assert_eq!(found, layout_then);
     assert_eq!(found.subsystems()[&nqn()].namespaces[&1].spec.to_string(), "mem:8M");
     drop(running);
@@ -204,7 +204,16 @@ fn a_reload_makes_the_file_the_truth_again() {
     let edited = layout(&["mem:1M", "null:1G", "null:2G"]);
     let _ = running.manager.reload(edited.clone()).unwrap();
     assert_eq!(running.nsids(), [1, 2, 3]);
-    assert_eq!(StateFile::open(&path, &edited).unwrap().1, edited);
+    assert_eq!(after_a_crash(&path, &edited).1, edited);
+}
+
+/// What a target finds that is started after this moment. The file itself is still another's.
+fn after_a_crash(path: &Path, base: &Layout) -> (StateFile, Layout) {
+    let shared = StateFile::open(path, base);
+    assert!(matches!(shared, Err(StateError::InUse { .. })), "{shared:?}");
+    let copy = path.with_file_name("copy.json");
+    std::fs::copy(path, &copy).unwrap();
+    StateFile::open(&copy, base).unwrap()
 }
 
 #[test]
