@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
+
 use super::execute::Executor;
 use super::{MAX_LINE, Reply};
 use crate::manage::{Applied, ManageError, Manager};
@@ -20,6 +22,9 @@ const MOST: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may say nothing.
 const SILENCE: Duration = Duration::from_secs(300);
+
+/// The mode of the socket.
+const OWNER: u32 = 0o600;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +88,8 @@ impl Listener {
     pub fn bind(path: &Path) -> Result<Self, ServerError> {
         let listener = listen(path)?;
         let file = SocketFile(path.to_owned());
-        let permissions = fs::Permissions::from_mode(0o600);
-        fs::set_permissions(path, permissions).map_err(|source| failed(path, source))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(OWNER))
+            .map_err(|source| failed(path, source))?;
         Ok(Self { listener, file })
     }
 
@@ -143,7 +148,7 @@ fn failed(path: &Path, source: io::Error) -> ServerError {
 
 fn listen(path: &Path) -> Result<UnixListener, ServerError> {
     let failed = |source| failed(path, source);
-    match UnixListener::bind(path) {
+    match bound(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let is_socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
             if !is_socket {
@@ -153,10 +158,24 @@ fn listen(path: &Path) -> Result<UnixListener, ServerError> {
                 return Err(ServerError::InUse { path: path.to_owned() });
             }
             fs::remove_file(path).map_err(failed)?;
-            UnixListener::bind(path).map_err(failed)
+            bound(path).map_err(failed)
         }
         result => result.map_err(failed),
     }
+}
+
+/// A socket of this name, which nobody but its owner can connect to from the first moment: the mode
+/// of a socket without a name is, in Linux, what its name gets. Elsewhere it is set afterwards.
+fn bound(path: &Path) -> io::Result<UnixListener> {
+    const WAITING: i32 = 128;
+    let address = SocketAddrUnix::new(path)?;
+    let socket = net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    #[cfg(target_os = "linux")]
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(OWNER))?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, WAITING)?;
+    Ok(socket.into())
 }
 
 fn accept(listener: &UnixListener, control: &Control) {
@@ -233,4 +252,19 @@ fn answer(mut stream: &UnixStream, reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     stream.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_socket_is_never_anybody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let _listener = bound(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o177, 0, "{mode:o}");
+    }
 }

@@ -150,6 +150,8 @@ fn a_file_goes_from_one_namespace_to_another_in_one_change() {
     assert_eq!(applied.changes, 2);
     let ns = running.manager.handle().namespace(&nqn(), 1).unwrap();
     assert_eq!(ns.backend().geometry().block_size(), 512);
+    // It would be waited for.
+    drop(ns);
     // Not if it could not be served so: 4096 is not a divisor of its size then.
     let odd = image(folder.path(), "b.img", 1536);
     let _ = running.manager.apply(layout(&[&format!("{odd},bs=512")])).unwrap();
