@@ -9,7 +9,7 @@ from . import kernel_log
 from .configured import PORTS
 from .kernel_target import CONTROLLER_FIELDS, NAMESPACE_FIELDS, SMART_FIELDS, same
 from .net import MACHINE
-from .report import CheckFailed, equal, require
+from .report import equal, require
 from .scenario import Scenario
 
 NQN = "nqn.2024-01.org.example:vm-identify"
@@ -205,12 +205,12 @@ class Identify(Scenario):
                     )
                     require(status == 0, f"{word}: {out}{err}")
                     ours = self._ours("feature", hex(number), "--select", word, nsid=nsid)
-                    equal(f"{word} value", value_of(ours), printed(out))
+                    equal(f"{word} value", ours["value"], printed(out))
         with self.check("other features have the same value, or are refused alike"):
             for number in OTHER_FEATURES:
                 status, out, err = self.guest.run(f"nvme get-feature {self.controller} -f {number}", check=False)
                 if status == 0:
-                    equal(f"feature {number:#x}", value_of(self._ours("feature", hex(number))), printed(out))
+                    equal(f"feature {number:#x}", self._ours("feature", hex(number))["value"], printed(out))
                     continue
                 refused = re.search(r"NVMe status: ([^:(]*)", out + err)
                 require(refused, f"feature {number:#x}: {out}{err}")
@@ -252,20 +252,3 @@ def printed(out):
     found = re.search(r"value: ?(?:0x)?([0-9a-f]+)", out)
     require(found, f"no value: {out}")
     return int(found[1], 16)
-
-
-def value_of(feature):
-    """The number in what `nvmf feature` says, in nvme-cli's shape or as a field of its own."""
-    if isinstance(feature, dict):
-        for key, value in feature.items():
-            if key.lower() in ("current", "value", "default", "supported"):
-                return int(value, 16) if isinstance(value, str) else value
-        feature = list(feature.values())
-    if isinstance(feature, list):
-        for entry in feature:
-            if isinstance(entry, (dict, list)):
-                try:
-                    return value_of(entry)
-                except CheckFailed:
-                    pass
-    raise CheckFailed(f"no value in {feature}")

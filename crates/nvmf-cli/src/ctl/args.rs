@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use nvmf_storage::parse_size;
 
 use crate::args::Format;
@@ -101,7 +101,7 @@ pub(crate) struct Top {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_interval)]
     pub interval: Duration,
     /// End after so many looks.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 }
 
@@ -182,6 +182,9 @@ pub(crate) enum Namespace {
         limits: Limits,
     },
     /// Change how one may be used
+    #[command(group = ArgGroup::new("what").required(true).multiple(true).args([
+        "ana_group", "read_only", "host",
+    ]))]
     Set {
         /// The subsystem's NQN.
         subsystem: String,

@@ -1,6 +1,6 @@
 //! What a target is, in a file, so that it is the same after a crash.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,15 @@ use crate::config::{Config, ConfigError, Layout};
 /// It holds two configurations: the one that the target was started with, and what became of it by
 /// changes while it ran. Started again with the same one, it is what it was; started with one that
 /// was edited meanwhile, that one counts, and what the file held is kept beside it.
+///
+/// It is one target's at a time: as long as this is there, a file of the same name and `.lock` is
+/// locked.
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
     base: Config,
+    /// The file itself is replaced each time, and cannot be what is locked.
+    _lock: File,
 }
 
 /// Why a state file cannot be used.
@@ -30,6 +35,12 @@ pub enum StateError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A target has it that runs.
+    #[error("state file {} is another target's, which runs; give this one a file of its own", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
     },
     /// It is not one.
     #[error("{} is no state file of this version: {source}; move it away to start without it", path.display())]
@@ -71,7 +82,9 @@ impl StateFile {
     ///
     /// [`StateError`]: a file that is there and cannot be read is not passed over.
     pub fn open(path: impl Into<PathBuf>, base: &Layout) -> Result<(Self, Layout), StateError> {
-        let file = Self { path: path.into(), base: base.config() };
+        let path = path.into();
+        let lock = lock(&path)?;
+        let file = Self { path, base: base.config(), _lock: lock };
         let bytes = match fs::read(&file.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -119,14 +132,29 @@ impl StateFile {
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".");
-        name.push(suffix);
-        name.into()
+        beside(&self.path, suffix)
     }
 
     fn io(&self, source: io::Error) -> StateError {
         StateError::Io { path: self.path.clone(), source }
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+/// Makes a state file this target's.
+fn lock(path: &Path) -> Result<File, StateError> {
+    let failed = |source| StateError::Io { path: path.to_owned(), source };
+    let file = File::create(beside(path, "lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

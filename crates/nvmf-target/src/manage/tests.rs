@@ -150,6 +150,8 @@ fn a_file_goes_from_one_namespace_to_another_in_one_change() {
     assert_eq!(applied.changes, 2);
     let ns = running.manager.handle().namespace(&nqn(), 1).unwrap();
     assert_eq!(ns.backend().geometry().block_size(), 512);
+    // It would be waited for.
+    drop(ns);
     // Not if it could not be served so: 4096 is not a divisor of its size then.
     let odd = image(folder.path(), "b.img", 1536);
     let _ = running.manager.apply(layout(&[&format!("{odd},bs=512")])).unwrap();
@@ -176,7 +178,7 @@ fn what_was_acknowledged_is_there_after_a_crash() {
     let _ = running.manager.resize(&nqn(), 1, Some(8 << 20)).unwrap();
     let layout_then = running.manager.layout();
     // Whatever happens to the process now, the file is whole.
-    let (_, found) = StateFile::open(&path, &base).unwrap();
+    let (_, found) = after_a_crash(&path, &base);
     assert_eq!(found, layout_then);
     assert_eq!(found.subsystems()[&nqn()].namespaces[&1].spec.to_string(), "mem:8M");
     drop(running);
@@ -204,7 +206,16 @@ fn a_reload_makes_the_file_the_truth_again() {
     let edited = layout(&["mem:1M", "null:1G", "null:2G"]);
     let _ = running.manager.reload(edited.clone()).unwrap();
     assert_eq!(running.nsids(), [1, 2, 3]);
-    assert_eq!(StateFile::open(&path, &edited).unwrap().1, edited);
+    assert_eq!(after_a_crash(&path, &edited).1, edited);
+}
+
+/// What a target finds that is started after this moment. The file itself is still another's.
+fn after_a_crash(path: &Path, base: &Layout) -> (StateFile, Layout) {
+    let shared = StateFile::open(path, base);
+    assert!(matches!(shared, Err(StateError::InUse { .. })), "{shared:?}");
+    let copy = path.with_file_name("copy.json");
+    std::fs::copy(path, &copy).unwrap();
+    StateFile::open(&copy, base).unwrap()
 }
 
 #[test]
