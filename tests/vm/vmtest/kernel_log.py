@@ -45,6 +45,7 @@ PATHS = [
     r"nvme nvme\d+: rescanning namespaces\.$",
     r"nvme nvme\d+: ANA group \d+: \S+\.$",
     r"block nvme\d+n\d+: no usable path - requeuing I/O$",
+    r"nvme_ns_head_submit_bio: \d+ callbacks suppressed$",
     r"nvme\d+n\d+: detected capacity change from \d+ to \d+$",
 ]
 
