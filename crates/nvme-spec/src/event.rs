@@ -108,6 +108,12 @@ impl Event {
     /// The Discovery log page changed.
     pub const DISCOVERY_LOG_CHANGED: Self =
         Self::notice(notice::DISCOVERY_LOG_CHANGED, lid::DISCOVERY);
+    /// The controller has an internal error that will stay.
+    pub const PERSISTENT_INTERNAL_ERROR: Self =
+        Self { kind: kind::ERROR, info: error::PERSISTENT_INTERNAL_ERROR, lid: lid::ERROR };
+    /// The subsystem's reliability is degraded.
+    pub const RELIABILITY: Self =
+        Self { kind: kind::HEALTH, info: health::RELIABILITY, lid: lid::SMART };
     /// The Reservation Notification log page has something new.
     pub const RESERVATION_LOG_AVAILABLE: Self = Self {
         kind: kind::IO_COMMAND_SET,

@@ -46,6 +46,17 @@ impl ControllerChoice {
     }
 }
 
+/// How the controllers of a subsystem come to be (Base 2.1, section 3.1.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum ControllerModel {
+    /// Each host gets a new one: admin queues must ask for [`ControllerChoice::Dynamic`].
+    Dynamic,
+    /// They are there: admin queues must ask for one of them, or any.
+    Static,
+    /// The subsystem asked for knows, and the caller judges what is asked for.
+    OfSubsystem,
+}
+
 /// What a controller takes in a Connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConnectLimits {
@@ -53,9 +64,8 @@ pub struct ConnectLimits {
     pub admin_entries: QueueSize,
     /// The largest I/O queue; `None` where there are no I/O queues: a discovery controller.
     pub io_entries: Option<QueueSize>,
-    /// Dynamic controller model: admin queues must ask for a new controller. Else the static
-    /// model, where they must not.
-    pub dynamic: bool,
+    /// Which controllers admin queues may ask for.
+    pub model: ControllerModel,
 }
 
 /// A Connect command whose own fields are right; its data is still to be fetched.
@@ -200,8 +210,8 @@ pub fn judge_data(
     let cntlid = data.cntlid.get();
     let controller = ControllerChoice::from_wire(cntlid)
         .filter(|choice| match (command.qid, choice) {
-            (0, ControllerChoice::Dynamic) => limits.dynamic,
-            (0, _) => !limits.dynamic,
+            (0, ControllerChoice::Dynamic) => limits.model != ControllerModel::Static,
+            (0, _) => limits.model != ControllerModel::Dynamic,
             (_, ControllerChoice::Id(_)) => true,
             (_, _) => false,
         })

@@ -4,20 +4,26 @@
 //! locked on the way of an I/O command that succeeds.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nvme_spec::event::Event;
 use nvme_spec::fabrics::Connect;
+use nvme_spec::feature::ReservationNotificationMask;
+use nvme_spec::reservation::Notification;
 use nvme_spec::{HostId, Nqn, Sqe, Status};
 use nvmf_proto::connect::{ConnectRequest, Refusal};
 
+use crate::abort::AbortReply;
 use crate::error_log::ErrorLog;
 use crate::events::Events;
+use crate::io::By;
 use crate::port::Port;
+use crate::reservation::ReservationLog;
 use crate::statistics::{Counters, Subject};
 use crate::subsystem::{CachedView, SharedView, Subsystem, View};
 
@@ -36,8 +42,19 @@ pub(crate) struct Association {
     /// The Volatile Write Cache feature: off, every write is durable before it is answered.
     write_cache: AtomicBool,
     errors: Mutex<ErrorLog>,
+    notices: Mutex<Notices>,
+    /// The host has shut the controller down.
+    shut_down: AtomicBool,
     queues: Mutex<Queues>,
     left: Condvar,
+}
+
+/// What its host is told of reservations.
+#[derive(Debug, Default)]
+struct Notices {
+    log: ReservationLog,
+    /// By namespace; nothing is masked where there is none.
+    masks: BTreeMap<u32, ReservationNotificationMask>,
 }
 
 #[derive(Debug)]
@@ -75,8 +92,16 @@ enum Phase {
 
 struct Entry {
     stop: Box<dyn Stop>,
+    /// How to abort what has not begun; `None` where nothing waits.
+    abort: Option<Box<dyn Abort>>,
     counters: Arc<Counters>,
 }
+
+/// Has a queue abort what it has not begun on a namespace, and drop the sender when that is so. Must
+/// not block.
+trait Abort: Fn(u32, mpsc::Sender<Infallible>) + Send {}
+
+impl<F: Fn(u32, mpsc::Sender<Infallible>) + Send> Abort for F {}
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,6 +113,12 @@ impl fmt::Debug for Entry {
 pub(crate) trait Stop: Send {
     /// Ends it; a command that is being executed is finished but perhaps not answered.
     fn stop(&self);
+
+    /// Aborts the command of this identifier if it waits, for its data or for others, and says so
+    /// to `reply`. A queue that executes one command after the other has none to abort.
+    fn abort(&self, _cid: u16, reply: AbortReply) {
+        reply.send(false);
+    }
 }
 
 impl<F: Fn() + Send> Stop for F {
@@ -135,6 +166,8 @@ impl Association {
             events: Mutex::default(),
             write_cache: AtomicBool::new(true),
             errors: Mutex::default(),
+            notices: Mutex::default(),
+            shut_down: AtomicBool::new(false),
             queues: Mutex::new(Queues {
                 phase: Phase::Disabled,
                 admin: None,
@@ -231,11 +264,67 @@ impl Association {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells its host of a reservation of a namespace that it sees, unless that is masked.
+    pub(crate) fn notify(&self, nsid: u32, what: Notification) {
+        let first = {
+            let mut notices = self.notices();
+            let mask = notices.masks.get(&nsid).copied().unwrap_or_default();
+            if self.view.load().get(nsid).is_none() || mask.masks(what) {
+                return;
+            }
+            notices.log.push(nsid, what)
+        };
+        if first {
+            self.events().raise(Event::RESERVATION_LOG_AVAILABLE);
+        }
+    }
+
+    /// Has the Reservation Notification log read.
+    pub(crate) fn reservation_log<R>(&self, read: impl FnOnce(&mut ReservationLog) -> R) -> R {
+        read(&mut self.notices().log)
+    }
+
+    /// The Reservation Notification Mask of a namespace (feature 82h).
+    pub(crate) fn reservation_mask(&self, nsid: u32) -> ReservationNotificationMask {
+        self.notices().masks.get(&nsid).copied().unwrap_or_default()
+    }
+
+    /// Sets the Reservation Notification Mask of a namespace, which has to exist (feature 82h).
+    pub(crate) fn set_reservation_mask(&self, nsid: u32, mask: ReservationNotificationMask) {
+        self.notices().masks.insert(nsid, mask);
+    }
+
+    fn notices(&self) -> MutexGuard<'_, Notices> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has every I/O queue abort what it has not begun on a namespace; each drops its clone of
+    /// `done` when that is so.
+    pub(crate) fn abort_on(&self, nsid: u32, done: &mpsc::Sender<Infallible>) {
+        for entry in self.queues().live.values() {
+            if let Some(abort) = &entry.abort {
+                abort(nsid, done.clone());
+            }
+        }
+    }
+
     /// Notes a failed command in the Error Information log, which the returned status says.
     pub(crate) fn failed(&self, qid: u16, sqe: &Sqe, status: Status) -> Status {
+        // A fault that stays: what was written before may be lost.
+        if status.same_code(Status::WRITE_FAULT) && status.dnr() {
+            self.subsystem.lost_writes();
+        }
         let status = status.with_more(true);
         self.errors().record(qid, sqe, status);
         status
+    }
+
+    /// Asks an I/O queue to abort a command; `reply` is told whether it did.
+    pub(crate) fn abort(&self, qid: u16, cid: u16, reply: AbortReply) {
+        // Of a queue that is not there the reply says no when it is dropped.
+        if let Some(entry) = self.queues().live.get(&qid) {
+            entry.stop.abort(cid, reply);
+        }
     }
 
     /// How many I/O queues may connect.
@@ -260,7 +349,22 @@ impl Association {
         let mut queues = self.queues();
         if queues.phase == Phase::Disabled {
             queues.phase = Phase::Enabled;
+            self.shut_down.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// The host shuts the controller down: no other commands are taken before it is enabled again.
+    pub(crate) fn begin_shutdown(&self) {
+        let mut queues = self.queues();
+        if queues.phase != Phase::Ended {
+            queues.phase = Phase::Disabled;
+        }
+        self.shut_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the host has shut the controller down.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.shut_down.load(Ordering::Relaxed)
     }
 
     /// CC.EN went to 0: drops the I/O queues and waits until none of their commands is being
@@ -278,7 +382,10 @@ impl Association {
         queues.phase = Phase::Disabled;
         queues.granted = self.subsystem.max_io_queues();
         queues.stop_all();
+        self.shut_down.store(false, Ordering::Relaxed);
         self.set_write_cache(true);
+        // Features and pages are as they were at first; nothing of before is told.
+        *self.notices() = Notices::default();
     }
 
     /// Calls `then`, which must not block, once there is no I/O queue: at once, or by the thread
@@ -335,7 +442,7 @@ impl Association {
             return Err(Refusal::Status(Status::COMMAND_SEQUENCE_ERROR));
         }
         let counters = self.subsystem.books().open(&self.host);
-        let entry = Entry { stop: Box::new(stop), counters: Arc::clone(&counters) };
+        let entry = Entry { stop: Box::new(stop), abort: None, counters: Arc::clone(&counters) };
         queues.live.insert(qid, entry);
         Ok(IoQueue { qid, association: Arc::clone(self), counters })
     }
@@ -395,6 +502,18 @@ impl IoQueue {
             self.counters.done(nsid, operation, bytes, took);
         } else {
             self.counters.failed(nsid, operation, status);
+        }
+    }
+
+    /// On whose behalf its commands are executed.
+    pub(crate) fn by(&self) -> By<'_> {
+        By { association: &self.association, counters: &self.counters }
+    }
+
+    /// Says how commands of this queue that have not begun are aborted.
+    pub(crate) fn abort_by(&self, abort: impl Fn(u32, mpsc::Sender<Infallible>) + Send + 'static) {
+        if let Some(entry) = self.association.queues().live.get_mut(&self.qid) {
+            entry.abort = Some(Box::new(abort));
         }
     }
 }

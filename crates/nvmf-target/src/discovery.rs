@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nvme_spec::Nqn;
-use nvme_spec::log::{DiscoveryEntry, adrfam, eflags, subtype, treq};
+use nvme_spec::log::{DiscoveryEntry, DiscoveryHeader, adrfam, eflags, subtype, treq};
 use nvmf::controller::discovery::DiscoveryLogPage;
 
 use crate::layout::{Layout, Referral};
@@ -19,28 +19,38 @@ pub(crate) struct Asker {
     pub(crate) flow_control: bool,
 }
 
-/// The page as a host reads it.
+/// The page as a host reads it; of one port only if it asked for what is reached by the port it
+/// came to.
 ///
 /// An address to listen on that means "any" is of no use to a host: it gets the one that it
 /// reached us by.
-pub(crate) fn page(layout: &Layout, asker: &Asker) -> DiscoveryLogPage {
+pub(crate) fn page(layout: &Layout, asker: &Asker, only: Option<u16>) -> DiscoveryLogPage {
     let mut entries = Vec::new();
-    for port in &layout.ports {
+    for port in layout.ports.iter().filter(|port| only.is_none_or(|only| port.id() == only)) {
         let address = reachable(port.address(), asker.local);
         let here = |kind, nqn: &Nqn| entry(kind, nqn, address, port.id(), asker);
         let usable = layout.subsystems.iter().filter(|subsystem| {
             port.serves(subsystem.nqn()) && subsystem.hosts().allow(&asker.host)
         });
-        entries.extend(usable.filter_map(|subsystem| here(subtype::NVM, subsystem.nqn())));
+        entries.extend(usable.filter_map(|subsystem| {
+            let mut entry = here(subtype::NVM, subsystem.nqn())?;
+            if subsystem.is_static() {
+                entry.cntlid.set(DiscoveryEntry::CNTLID_STATIC);
+            }
+            Some(entry)
+        }));
         entries.extend(here(subtype::CURRENT, layout.discovery.nqn()).map(|mut entry| {
             entry.eflags.set(eflags::DUPLICATE | eflags::EXPLICIT_PERSISTENT);
             entry
         }));
     }
-    entries.extend(layout.referrals.iter().filter_map(|Referral { address, nqn, port_id }| {
+    // No referral is reached by a port of ours.
+    let referrals = if only.is_some() { &[][..] } else { &layout.referrals };
+    entries.extend(referrals.iter().filter_map(|Referral { address, nqn, port_id }| {
         entry(subtype::REFERRAL, nqn, *address, *port_id, asker)
     }));
-    DiscoveryLogPage::with_generation(layout.generation(), entries)
+    let flags = if only.is_some() { DiscoveryHeader::DLPF_PORT_LOCAL } else { 0 };
+    DiscoveryLogPage::with_generation(layout.generation(), entries).with_flags(flags)
 }
 
 /// `None` never happens: the text of an IP address is far shorter than its field.
@@ -103,7 +113,7 @@ mod tests {
     }
 
     fn entries(layout: &Layout, kind: u8, local: Option<&str>) -> Vec<DiscoveryEntry> {
-        let page = page(layout, &asker(local));
+        let page = page(layout, &asker(local), None);
         page.entries().iter().filter(|e| e.subtype == kind).copied().collect()
     }
 
@@ -132,6 +142,18 @@ mod tests {
         assert_eq!(entries[0].subsystem_nqn().unwrap().as_str(), NQN);
         assert_eq!(entries[0].treq, treq::NOT_REQUIRED | treq::SQ_FLOW_DISABLE);
         assert_ne!(layout.generation(), 0);
+    }
+
+    #[test]
+    fn controllers_that_are_always_there_are_asked_for_as_such() {
+        let mut layout = layout(vec![Port::new(1, "192.0.2.1:4420".parse().unwrap())]);
+        let fixed = Subsystem::builder(nqn("nqn.fixed")).static_controllers(2).build();
+        layout.subsystems.push(fixed.unwrap());
+        let ids: Vec<u16> =
+            entries(&layout, subtype::NVM, None).iter().map(|e| e.cntlid.get()).collect();
+        assert_eq!(ids, [0xffff, 0xfffe]);
+        let discovery = entries(&layout, subtype::CURRENT, None);
+        assert_eq!(discovery[0].cntlid.get(), 0xffff);
     }
 
     #[test]

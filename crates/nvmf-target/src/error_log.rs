@@ -26,7 +26,7 @@ impl ErrorLog {
         entry.sqid.set(qid);
         entry.cmdid = sqe.cid;
         entry.status_field.set(status.to_wire());
-        entry.parm_error_location.set(u16::MAX);
+        entry.parm_error_location.set(location(status));
         if !sqe.is_fabrics() {
             entry.nsid = sqe.nsid;
         }
@@ -48,6 +48,23 @@ impl ErrorLog {
         page.resize(ERROR_LOG_ENTRIES * size_of::<ErrorLogEntry>(), 0);
         page
     }
+}
+
+/// Which byte of the command, in bits 7:0, and which bit of that, in 10:8, is to blame, where the
+/// status says as much.
+fn location(status: Status) -> u16 {
+    const BLAME: [(Status, u16); 7] = [
+        (Status::INVALID_OPCODE, 0),
+        (Status::INVALID_NAMESPACE, 4),
+        (Status::FEATURE_NOT_NAMESPACE_SPECIFIC, 4),
+        // The length in the SGL descriptor.
+        (Status::DATA_SGL_LENGTH_INVALID, 32),
+        (Status::INVALID_LOG_PAGE, 40),
+        (Status::LBA_OUT_OF_RANGE, 40),
+        (Status::FEATURE_NOT_SAVEABLE, 43 | 7 << 8),
+    ];
+    let known = BLAME.iter().find(|(of, _)| of.same_code(status));
+    known.map_or(u16::MAX, |(_, location)| *location)
 }
 
 #[cfg(test)]
@@ -75,6 +92,20 @@ mod tests {
         assert_eq!((entries[0].lba.get(), entries[0].nsid.get(), entries[0].sqid.get()), (9, 3, 1));
         assert_eq!(entries[63].error_count, 7);
         assert_eq!(log.count(), 70);
+    }
+
+    #[test]
+    fn the_field_to_blame_is_told_where_it_is_known() {
+        let mut log = ErrorLog::default();
+        for (status, blame) in [
+            (Status::INVALID_FIELD, 0xffff),
+            (Status::LBA_OUT_OF_RANGE, 40),
+            (Status::FEATURE_NOT_SAVEABLE, 0x72b),
+            (Status::INVALID_OPCODE.with_dnr(true).with_more(true), 0),
+        ] {
+            log.record(0, &Sqe::new(0), status);
+            assert_eq!(log.entries[0].parm_error_location, blame);
+        }
     }
 
     #[test]

@@ -45,6 +45,13 @@
 //!   executed any more, so that none can overtake what the host sends next.
 //! - When a shutdown is complete (CSTS.SHST), everything that was acknowledged is durable; the
 //!   same holds when [`Target::run`] returns `Ok`.
+//! - Between the two halves of a fused Compare and Write nobody writes to the namespace, whichever way
+//!   it goes. Who reads several blocks at that moment may see some of them new and some old; each
+//!   block is seen whole, as far as the storage below does that. No more than one block is promised
+//!   to be written at once (AWUN and AWUPF are 0).
+//! - When a Reservation Acquire that preempts and aborts is answered, nothing is written any more that
+//!   the reservation forbids, whenever it was sent; what waited of the hosts that lost their
+//!   registrations is aborted, and what was being executed is done.
 //! - A host that is silent for longer than its Keep Alive Timeout, and one whose admin
 //!   connection ends, loses all its queues at once.
 //!
@@ -63,18 +70,25 @@
 //!
 //! # What it does not do
 //!
-//! - No access control: every host that knows a subsystem's name may use it. No TLS, no in-band
-//!   authentication.
-//! - No namespace management: the namespaces of a subsystem are settled when it is built, so the
-//!   events that tell of changes never come.
-//! - No reservations, no Copy, no fused commands, no ANA, no metadata or protection information.
+//! - No TLS, no in-band authentication: a host is who it says it is.
+//! - No namespace management by hosts: namespaces come and go by the [`Handle`] alone.
+//! - What hosts set, a namespace's write protection among it, does not outlast the target.
+//! - No metadata or protection information, no directives. Copy takes its ranges from the namespace
+//!   it writes to (descriptor format 0).
+//! - What Write Uncorrectable marked is readable again after a restart.
+//! - Reservations outlast a restart only where there is a [`Persistence`].
 //! - The SMART / Health log counts since the program began; it has no temperature, which reads
 //!   as 0 K.
-//! - Commands that are being executed are not aborted; those of one queue may be executed in another
-//!   order than that in which they came, as the specification permits.
+//! - Abort reaches commands that wait, for their data or for others, and none that is being executed.
+//!   Those of one queue may be executed in another order than that in which they came, as the
+//!   specification permits.
+//!
+//! What is there command by command, field by field, is in `docs/conformance.md`, which a test
+//! compares with what controllers answer.
 
 #![forbid(unsafe_code)]
 
+mod abort;
 mod admin;
 #[cfg(feature = "mdns")]
 pub mod announce;
@@ -93,7 +107,6 @@ pub mod manage;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod port;
-#[cfg_attr(not(test), expect(dead_code, reason = "the I/O path does not ask it yet"))]
 mod reservation;
 mod serve;
 pub mod statistics;
@@ -103,7 +116,9 @@ mod testing;
 mod who;
 
 pub use layout::Referral;
+pub use limit::Limits;
 pub use port::Port;
+pub use reservation::{Persistence, RestoreError, Saved as SavedReservations};
 pub use serve::{
     BoundPort, ChangeError, ControllerInfo, Handle, NamespaceChange, Target, TargetBuilder,
     TargetError,

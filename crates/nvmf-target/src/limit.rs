@@ -7,7 +7,6 @@
 //! at most `limit · (t + BURST)` and one command more.
 //!
 //! Who comes first when there is room again is decided by the callers.
-#![cfg_attr(not(test), expect(dead_code, reason = "namespaces have no limits yet"))]
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,30 +18,39 @@ use serde::{Deserialize, Serialize};
 /// What was not used lately may be used at once: as much as a limit gives in this time.
 pub(crate) const BURST: Duration = Duration::from_millis(100);
 
-/// What is allowed in a second; nothing is limited that is `None`.
+/// What hosts together may ask of a namespace in a second; nothing is limited that is `None`.
 ///
-/// A read is limited by those of reads and by those of all, a write likewise.
+/// A read is limited by those of reads and by those of all, a write likewise. A command that is over
+/// a limit waits; those behind it that go the same way on the same queue wait with it, all others
+/// pass. What was not used in the last tenth of a second may be used at once.
+///
+/// ```
+/// use std::num::NonZeroU64;
+/// use nvmf_target::Limits;
+/// let limits = Limits { write_iops: NonZeroU64::new(500), ..Limits::default() };
+/// assert!(limits.bandwidth.is_none());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Commands.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) iops: Option<NonZeroU64>,
+    pub iops: Option<NonZeroU64>,
     /// Commands that read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) read_iops: Option<NonZeroU64>,
+    pub read_iops: Option<NonZeroU64>,
     /// Commands that write.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) write_iops: Option<NonZeroU64>,
+    pub write_iops: Option<NonZeroU64>,
     /// Bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bandwidth: Option<NonZeroU64>,
+    pub bandwidth: Option<NonZeroU64>,
     /// Bytes that are read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) read_bandwidth: Option<NonZeroU64>,
+    pub read_bandwidth: Option<NonZeroU64>,
     /// Bytes that are written.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) write_bandwidth: Option<NonZeroU64>,
+    pub write_bandwidth: Option<NonZeroU64>,
 }
 
 /// Which way a command's data goes.
@@ -104,6 +112,12 @@ impl Limiter {
         }
     }
 
+    /// Whether there is any limit.
+    #[inline]
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limited.load(Ordering::Relaxed)
+    }
+
     /// What is set.
     pub(crate) fn limits(&self) -> Limits {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
@@ -139,7 +153,7 @@ impl Limiter {
         bytes: u64,
         now: Instant,
     ) -> Result<(), Instant> {
-        if !self.limited.load(Ordering::Relaxed) {
+        if !self.is_limited() {
             return Ok(());
         }
         let own = match direction {

@@ -6,8 +6,13 @@ use nvme_spec::identify::IdentifyController;
 use nvme_spec::property::Vs;
 use nvmf_proto::queue::QueueSize;
 
-/// The version in property VS. With 2.0, hosts read more (CRTO, independent namespace data) and
-/// learn nothing that matters here.
+/// The version in property VS.
+///
+/// What 2.0 and 2.1 ask for beyond 1.4 is answered (Supported Log Pages, Feature Identifiers
+/// Supported and Effects, the I/O Command Set Independent namespace data), but for CRTO and scopes in
+/// the Commands Supported and Effects page. By claiming it, hosts would read more at each connect
+/// and learn nothing that matters here, and those of before 2.0 warn of command effects that have
+/// scopes.
 pub const VERSION: Vs = Vs::V1_4;
 
 /// MDTS: the most data of one command is 2^8 pages of 4 KiB.
@@ -43,6 +48,19 @@ pub const ANA_TRANSITION: Duration = Duration::from_secs(10);
 /// Asynchronous Event Requests that a controller holds.
 pub const ASYNC_EVENTS: u16 = 4;
 
+/// Abort commands that a controller has under way at once (ACL).
+pub const ABORTS: u8 = 4;
+
+/// An Abort command is answered within this time: that the other was not aborted, if its queue has
+/// not said so.
+pub const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// RTD3E: what a shutdown may take, which hosts wait for: storage may have much to write.
+pub const SHUTDOWN_LATENCY: Duration = Duration::from_secs(15);
+
+/// NWPC: hosts can protect a namespace and unprotect it, until the target ends.
+pub const WRITE_PROTECTION: u8 = 1;
+
 /// Entries of the Error Information log.
 pub const ERROR_LOG_ENTRIES: usize = 64;
 
@@ -67,7 +85,11 @@ pub const OPTIONAL_COMMANDS: u16 = IdentifyController::ONCS_COMPARE
     | IdentifyController::ONCS_DSM
     | IdentifyController::ONCS_WRITE_ZEROES
     | IdentifyController::ONCS_SAVE_SELECT
-    | IdentifyController::ONCS_VERIFY;
+    | IdentifyController::ONCS_TIMESTAMP
+    | IdentifyController::ONCS_VERIFY
+    | IdentifyController::ONCS_WRITE_UNCORRECTABLE
+    | IdentifyController::ONCS_COPY
+    | IdentifyController::ONCS_RESERVATIONS;
 
 /// The model number in Identify Controller.
 pub const MODEL: &str = "nvmf";

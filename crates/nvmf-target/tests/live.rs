@@ -222,3 +222,26 @@ fn a_controller_is_dropped_and_its_host_may_come_again() {
     assert!(matches!(gone, Err(ChangeError::NoController { .. })));
     target.associate(Over::Tcp, 1);
 }
+
+#[test]
+fn a_namespace_grows_and_the_host_is_told() {
+    let image = image(1 << 20);
+    let text = format!("file:{},bs=512", image.path().display());
+    for spec in [text.as_str(), "mem:1M,bs=512"] {
+        let target = Running::start(subsystem(&[spec]));
+        let mut host = target.associate(Over::Tcp, 1);
+        let mut queue = host.connect_io_queues(1, None).unwrap().remove(0);
+        assert_status(read(&mut queue, 1, 2048, 512, 512), Status::LBA_OUT_OF_RANGE);
+        let waiting = listen_for(&mut host, AsyncEventConfig::NAMESPACE_ATTRIBUTE);
+        let geometry = target.handle.resize_namespace(&nqn(), 1, Some(2 << 20)).unwrap();
+        assert_eq!(geometry.blocks(), 4096);
+        assert_eq!(event(&mut host, waiting), Event::NAMESPACE_ATTRIBUTE_CHANGED);
+        assert_eq!(host.identify_namespace(1).unwrap().nsze.get(), 4096);
+        write(&mut queue, 1, 4095, 512, &[1; 512]).unwrap();
+        let smaller = target.handle.resize_namespace(&nqn(), 1, Some(1 << 20));
+        assert!(matches!(smaller, Err(ChangeError::Resize(_))));
+        let missing = target.handle.resize_namespace(&nqn(), 9, None);
+        assert!(matches!(missing, Err(ChangeError::NoNamespace { nsid: 9, .. })));
+        target.stop().unwrap();
+    }
+}

@@ -3,7 +3,7 @@
 use nvme_spec::fabrics::ConnectData;
 use nvme_spec::{Cqe, Sqe};
 use nvmf_proto::connect::{
-    ConnectLimits, DATA_LEN, Refusal, judge_command, judge_data, judge_response,
+    ConnectLimits, ControllerModel, DATA_LEN, Refusal, judge_command, judge_data, judge_response,
 };
 use nvmf_proto::queue::QueueSize;
 use nvmf_proto::tcp::DataLocation;
@@ -17,7 +17,7 @@ pub fn connect(data: &[u8]) {
     let limits = ConnectLimits {
         admin_entries: QueueSize::new(bytes.u32()).unwrap_or(QueueSize::MAX_ADMIN),
         io_entries: QueueSize::new(bytes.u32()),
-        dynamic: bytes.flag(),
+        model: if bytes.flag() { ControllerModel::Dynamic } else { ControllerModel::Static },
     };
     let right_length = bytes.flag();
     let cqe = Cqe::read_from_bytes(&bytes.array::<16>()).unwrap();

@@ -14,6 +14,8 @@ CONNECTING = [
     r"nvme nvme\d+: Removing ctrl: NQN ",
     r"nvme nvme\d+: creating \d+ I/O queues\.$",
     r"nvme nvme\d+: mapped \d+/\d+/\d+ default/read/poll queues\.$",
+    # how long it waits for a shutdown, where RTD3E says more than its own 5 seconds
+    r"nvme nvme\d+: D3 entry latency set to \d+ seconds$",
 ]
 
 FILE_SYSTEM = [
@@ -61,6 +63,14 @@ LOST = [
     r"nvme nvme\d+: queue \d+: timeout request 0x\w+ type \d+",
     r"nvme nvme\d+: long keepalive RTT \(\d{4,5} ms\)$",
     r"nvme nvme\d+: failed to connect socket: -(101|110|113)$",
+    r"nvme nvme\d+: Property Set error: 880, offset 0x14$",
+]
+
+# when a host that is connected may be no more: it comes again, is told so, and gives up
+SHUT_OUT = [
+    r"nvme nvme\d+: Connect for subsystem \S+ is not allowed, hostnqn: ",
+    r"nvme nvme\d+: failed to connect queue: \d+ ret=16772$",
+    r"nvme nvme\d+: Removing controller \(16772\)\.\.\.$",
     r"nvme nvme\d+: Property Set error: 880, offset 0x14$",
 ]
 

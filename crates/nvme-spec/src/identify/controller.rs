@@ -342,6 +342,8 @@ impl IdentifyController {
     pub const SGLS_ADDRESS_AS_OFFSET: u32 = 1 << 20;
     pub const SGLS_TRANSPORT: u32 = 1 << 21;
 
+    pub const FCATT_STATIC: u8 = 1 << 0;
+
     pub const OFCS_DISCONNECT: u16 = 1 << 0;
 }
 

@@ -214,6 +214,9 @@ impl DiscoveryEntry {
     /// A controller ID that means dynamic allocation.
     pub const CNTLID_DYNAMIC: u16 = 0xffff;
 
+    /// A controller ID that means any of those that there are.
+    pub const CNTLID_STATIC: u16 = 0xfffe;
+
     /// The least ASQSZ there may be.
     pub const ASQSZ_MIN: u16 = 32;
 

@@ -59,6 +59,8 @@ impl FeatureEffects {
     pub const SUPPORTED: u32 = 1 << 0;
     /// Changing it may change user data.
     pub const CHANGES_DATA: u32 = 1 << 1;
+    /// Changing it may change capabilities of a namespace.
+    pub const CHANGES_NAMESPACE: u32 = 1 << 2;
     /// Each namespace has a value of its own (FSP 31:20, bit 0).
     pub const SCOPE_NAMESPACE: u32 = 1 << 20;
     /// Each controller has a value of its own (FSP 31:20, bit 1).
@@ -83,6 +85,8 @@ impl SupportedLogPages {
     pub const SUPPORTED: u32 = 1 << 0;
     /// IOS: an offset may count entries.
     pub const INDEX_OFFSET: u32 = 1 << 1;
+    /// LIDSP of the Discovery page, bit 1: only entries of one port can be asked for.
+    pub const DISCOVERY_PORT_LOCAL: u32 = 1 << 17;
 
     /// Says that these pages are supported.
     pub fn of(lids: impl IntoIterator<Item = u8>) -> Self {

@@ -3,8 +3,8 @@
 use nvme_spec::fabrics::{Connect, ConnectData, InvalidParameter};
 use nvme_spec::{Cqe, Sqe, Status, opcode};
 use nvmf_proto::connect::{
-    Accepted, ConnectCommand, ConnectError, ConnectLimits, ControllerChoice, Refusal,
-    judge_command, judge_data, judge_response,
+    Accepted, ConnectCommand, ConnectError, ConnectLimits, ControllerChoice, ControllerModel,
+    Refusal, judge_command, judge_data, judge_response,
 };
 use nvmf_proto::queue::{QueueSize, SQHD_FLOW_CONTROL_OFF};
 use nvmf_proto::tcp::DataLocation;
@@ -135,18 +135,21 @@ fn every_wrong_field_of_the_data_is_pointed_at() {
 #[test]
 fn an_admin_queue_asks_for_a_new_controller_where_the_model_is_dynamic() {
     let command = judge(admin()).unwrap();
-    let fixed = ConnectLimits { dynamic: false, ..Target::limits() };
+    let fixed = ConnectLimits { model: ControllerModel::Static, ..Target::limits() };
+    let either = ConnectLimits { model: ControllerModel::OfSubsystem, ..Target::limits() };
     for (cntlid, dynamic, static_) in
         [(0xffff, true, false), (0xfffe, false, true), (1, false, true), (0xffef, false, true)]
     {
         let data = data(|d| d.cntlid.set(cntlid));
         assert_eq!(judge_data(command, &data, &Target::limits()).is_ok(), dynamic);
         assert_eq!(judge_data(command, &data, &fixed).is_ok(), static_);
+        assert!(judge_data(command, &data, &either).is_ok());
     }
     for cntlid in [0, 0xfff0, 0xfffd] {
         let data = data(|d| d.cntlid.set(cntlid));
         assert_eq!(points_at(judge_data(command, &data, &Target::limits())), (true, 16));
         assert_eq!(points_at(judge_data(command, &data, &fixed)), (true, 16));
+        assert_eq!(points_at(judge_data(command, &data, &either)), (true, 16));
     }
 }
 

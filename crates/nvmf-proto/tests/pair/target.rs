@@ -6,7 +6,7 @@ use nvme_spec::fabrics::{Disconnect, PropertyGet, PropertySet};
 use nvme_spec::property::{Cap, Vs};
 use nvme_spec::{Cqe, Sqe, Status, opcode};
 use nvmf_proto::connect::{
-    ConnectCommand, ConnectLimits, ConnectRequest, judge_command, judge_data,
+    ConnectCommand, ConnectLimits, ConnectRequest, ControllerModel, judge_command, judge_data,
 };
 use nvmf_proto::pdu::{Batch, PayloadSource};
 use nvmf_proto::queue::QueueSize;
@@ -101,7 +101,7 @@ impl Target {
         ConnectLimits {
             admin_entries: QueueSize::MAX_ADMIN,
             io_entries: Some(QueueSize::MAX_IO),
-            dynamic: true,
+            model: ControllerModel::Dynamic,
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use nvme_spec::event::Event;
 use nvme_spec::{Cqe, Sqe, Status, opcode};
 use nvmf::controller::identify::capabilities;
 use nvmf_proto::keep_alive::Watch;
@@ -33,6 +34,8 @@ pub(crate) struct Controller {
     features: Features,
     /// Asynchronous Event Requests that wait, by their command identifiers.
     held: Vec<u16>,
+    /// Abort commands that wait to hear from an I/O queue.
+    aborts: u8,
 }
 
 /// What kind of controller it is.
@@ -50,25 +53,60 @@ pub(crate) struct Directory {
     pub(crate) asker: Asker,
 }
 
+/// The data that comes with a command.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Data<'a> {
+    /// So many bytes, which the host still has, or is to get.
+    AtHost(u32),
+    /// These.
+    Here(&'a [u8]),
+}
+
+impl Data<'_> {
+    fn length(&self) -> u32 {
+        match self {
+            Self::AtHost(length) => *length,
+            Self::Here(data) => u32::try_from(data.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 /// What to do with an admin command. Completions have no command identifier yet.
 #[derive(Debug, PartialEq)]
 #[must_use]
 pub(crate) enum Outcome {
+    /// Receive its data, of this length in bytes (at most [`MOST_DATA`]), and execute it again with
+    /// that.
+    Receive(u32),
     /// Answer it.
     Answer(Cqe),
     /// Send this data and answer with success; it is as long as the command's.
     Data(Vec<u8>),
+    /// Make everything durable, then answer it; if that fails, with that.
+    Flush(Cqe),
     /// Keep it unanswered: an Asynchronous Event Request.
     Hold,
     /// Fail the held command of this identifier with Command Abort Requested, and answer this one.
     AbortHeld(u16, Cqe),
+    /// Try to abort this command of an I/O queue ([`Association::abort`]), then say to
+    /// [`Controller::abort_answer`] whether that went, and answer this one with what it gives.
+    AbortIo {
+        /// The queue.
+        qid: u16,
+        /// The command's identifier.
+        cid: u16,
+    },
     /// Answer it once the I/O queues are dropped and ended, and all held commands failed.
     Reset(Cqe),
-    /// Answer it, then make everything durable and call [`Controller::shutdown_complete`].
+    /// Answer it, then make everything durable and call [`Controller::shut_down`].
     Shutdown(Cqe),
 }
 
+/// The most data of an admin command from the host, in bytes.
+pub(crate) const MOST_DATA: u32 = 4096;
+
 const INVALID_FIELD: Status = Status::INVALID_FIELD.with_dnr(true);
+const INVALID_NAMESPACE: Status = Status::INVALID_NAMESPACE.with_dnr(true);
 
 fn success() -> Outcome {
     Outcome::Answer(Cqe::new(0, Status::SUCCESS))
@@ -104,8 +142,9 @@ impl Controller {
             registers: Registers::new(cap, limits::VERSION),
             watch: Watch::new(kato_ms, limits::KEEP_ALIVE_GRANULARITY, true, now),
             io_commands: 0,
-            features: Features::default(),
+            features: Features::new(now),
             held: Vec::new(),
+            aborts: 0,
         }
     }
 
@@ -129,9 +168,14 @@ impl Controller {
         self.watch.deadline()
     }
 
-    /// Everything that was acknowledged is durable now: the shutdown is complete.
-    pub(crate) fn shutdown_complete(&mut self) {
-        self.registers.shutdown_complete();
+    /// Everything that was acknowledged is durable now, and the shutdown complete; or it cannot be
+    /// made so, and the host must not take it for safe.
+    pub(crate) fn shut_down(&mut self, durable: Result<(), Status>) {
+        if durable.is_ok() {
+            return self.registers.shutdown_complete();
+        }
+        self.fail();
+        self.association.events().raise(Event::PERSISTENT_INTERNAL_ERROR);
     }
 
     /// The controller cannot go on; the host reads it in CSTS.CFS.
@@ -148,12 +192,12 @@ impl Controller {
         Some((cid, Cqe::with_dw0(0, event.to_dw0())))
     }
 
-    /// Judges a command that came on the admin queue with `data_len` bytes of data, and executes
-    /// it where that takes no more than the controller itself.
-    pub(crate) fn execute(&mut self, sqe: &Sqe, data_len: u32, now: Instant) -> Outcome {
+    /// Judges a command that came on the admin queue, and executes it where that takes no more
+    /// than the controller itself.
+    pub(crate) fn execute(&mut self, sqe: &Sqe, data: Data<'_>, now: Instant) -> Outcome {
         self.watch.traffic(now);
         let outcome = self
-            .judge(sqe, data_len, now)
+            .judge(sqe, data, now)
             .unwrap_or_else(|status| Outcome::Answer(Cqe::new(0, status)));
         match outcome {
             Outcome::Answer(mut cqe) if !cqe.status().is_success() => {
@@ -165,13 +209,15 @@ impl Controller {
         }
     }
 
-    fn judge(&mut self, sqe: &Sqe, data_len: u32, now: Instant) -> Result<Outcome, Status> {
+    fn judge(&mut self, sqe: &Sqe, data: Data<'_>, now: Instant) -> Result<Outcome, Status> {
         if sqe.is_fabrics() {
-            return self.fabrics(sqe);
+            return self.fabrics(sqe, now);
         }
-        if !self.registers.is_ready() {
+        // Neither before it is ready nor after it was shut down.
+        if !self.registers.is_ready() || self.registers.csts().shst() != 0 {
             return Err(Status::COMMAND_SEQUENCE_ERROR);
         }
+        let data_len = data.length();
         // No fused operation is one of admin commands.
         if sqe.fuse() != 0 {
             return Err(INVALID_FIELD);
@@ -182,12 +228,12 @@ impl Controller {
                 self.identify(sqe).map(Outcome::Data)
             }
             opcode::admin::GET_LOG_PAGE => self.log_page(sqe, data_len).map(Outcome::Data),
-            opcode::admin::GET_FEATURES => self.features(sqe, data_len),
-            opcode::admin::SET_FEATURES => self.set_features(sqe, now),
+            opcode::admin::GET_FEATURES => self.features(sqe, data_len, now),
+            opcode::admin::SET_FEATURES => self.set_features(sqe, data, now),
             opcode::admin::ASYNC_EVENT_REQUEST => self.async_event_request(sqe, data_len),
             opcode::admin::ABORT if matches!(self.role, Role::Io) => {
                 check_length(data_len, 0)?;
-                Ok(self.abort(sqe))
+                self.abort(sqe)
             }
             opcode::admin::KEEP_ALIVE => {
                 check_length(data_len, 0)?;
@@ -201,7 +247,7 @@ impl Controller {
         }
     }
 
-    fn fabrics(&mut self, sqe: &Sqe) -> Result<Outcome, Status> {
+    fn fabrics(&mut self, sqe: &Sqe, now: Instant) -> Result<Outcome, Status> {
         if let Some((cqe, change)) = self.registers.execute(sqe) {
             return Ok(match change {
                 Change::None => Outcome::Answer(cqe),
@@ -210,12 +256,15 @@ impl Controller {
                     Outcome::Answer(cqe)
                 }
                 Change::Reset => {
-                    self.features = Features::default();
+                    self.features = Features::new(now);
                     self.association.events().reset();
                     self.held.clear();
                     Outcome::Reset(cqe)
                 }
-                Change::Shutdown { .. } => Outcome::Shutdown(cqe),
+                Change::Shutdown { .. } => {
+                    self.association.begin_shutdown();
+                    Outcome::Shutdown(cqe)
+                }
             });
         }
         Err(match sqe.fctype() {
@@ -235,17 +284,34 @@ impl Controller {
         Ok(Outcome::Hold)
     }
 
-    /// Commands are executed in the order they come, so all that can be aborted is what waits for
-    /// an event; of everything else the answer says that it was not (dword 0, bit 0).
-    fn abort(&mut self, sqe: &Sqe) -> Outcome {
-        const NOT_ABORTED: u32 = 1;
+    /// Of admin commands, which are executed in the order they come, those that wait for an event
+    /// can be aborted. Whether one of an I/O queue can, that queue knows.
+    fn abort(&mut self, sqe: &Sqe) -> Result<Outcome, Status> {
         let [sqid0, sqid1, cid0, cid1] = sqe.cdw(10).to_le_bytes();
         let (sqid, cid) = (u16::from_le_bytes([sqid0, sqid1]), u16::from_le_bytes([cid0, cid1]));
-        match self.held.iter().position(|held| sqid == 0 && *held == cid) {
-            Some(at) => Outcome::AbortHeld(self.held.remove(at), Cqe::with_dw0(0, 0)),
-            None => answer(NOT_ABORTED),
+        if sqid != 0 {
+            if self.aborts >= limits::ABORTS {
+                return Err(Status::ABORT_LIMIT);
+            }
+            self.aborts += 1;
+            return Ok(Outcome::AbortIo { qid: sqid, cid });
         }
+        Ok(match self.held.iter().position(|held| *held == cid) {
+            Some(at) => Outcome::AbortHeld(self.held.remove(at), abort_answer(true)),
+            None => Outcome::Answer(abort_answer(false)),
+        })
     }
+
+    /// The answer to an Abort command that waited for an I/O queue.
+    pub(crate) fn abort_answer(&mut self, aborted: bool) -> Cqe {
+        self.aborts = self.aborts.saturating_sub(1);
+        abort_answer(aborted)
+    }
+}
+
+/// Dword 0, bit 0: whether the command was not aborted.
+fn abort_answer(aborted: bool) -> Cqe {
+    Cqe::with_dw0(0, u32::from(!aborted))
 }
 
 /// The command's data must be as long as what it asks for: a host would wait for the rest, or

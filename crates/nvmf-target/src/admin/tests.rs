@@ -7,7 +7,10 @@ use nvme_spec::identify::{
     ActiveNamespaceList, ControllerList, Descriptors, IdentifyController, IdentifyControllerNvm,
     IdentifyNamespace, NSID_ALL, NamespaceId, cns, controller_type,
 };
-use nvme_spec::log::{AnaState, CommandEffects, ErrorLogEntry, GetLogPage, SmartLog, lid};
+use nvme_spec::log::{
+    AnaState, CommandEffects, ErrorLogEntry, FeatureEffects, GetLogPage, SmartLog,
+    SupportedLogPages, lid,
+};
 use nvme_spec::property::{Cc, Csts, offset};
 use zerocopy::FromBytes;
 
@@ -57,7 +60,15 @@ fn csts(controller: &mut Controller) -> Csts {
 }
 
 fn run(controller: &mut Controller, sqe: &Sqe, data_len: u32) -> Outcome {
-    controller.execute(sqe, data_len, Instant::now())
+    controller.execute(sqe, Data::AtHost(data_len), Instant::now())
+}
+
+/// Runs a command whose data comes from the host.
+#[track_caller]
+fn run_with(controller: &mut Controller, sqe: &Sqe, data: &[u8]) -> Outcome {
+    let length = u32::try_from(data.len()).unwrap();
+    assert_eq!(run(controller, sqe, length), Outcome::Receive(length));
+    controller.execute(sqe, Data::Here(data), Instant::now())
 }
 
 #[track_caller]
@@ -164,8 +175,35 @@ mod life {
         let mut c = enabled();
         assert!(matches!(set_cc(&mut c, Cc::ENABLE.with_shn(1)), Outcome::Shutdown(_)));
         assert_eq!(csts(&mut c).shst(), 1);
-        c.shutdown_complete();
+        refused(&mut c, &identify(1, 0), 4096, Status::COMMAND_SEQUENCE_ERROR);
+        c.shut_down(Ok(()));
         assert_eq!(csts(&mut c).shst(), 2);
+    }
+
+    #[test]
+    fn after_a_shutdown_only_fabrics_commands_are_taken_until_it_is_enabled_again() {
+        let mut c = enabled();
+        let association = Arc::clone(c.association());
+        assert!(matches!(set_cc(&mut c, Cc::ENABLE.with_shn(1)), Outcome::Shutdown(_)));
+        c.shut_down(Ok(()));
+        refused(&mut c, &identify(1, 0), 4096, Status::COMMAND_SEQUENCE_ERROR);
+        refused(&mut c, &Sqe::new(0xff), 0, Status::COMMAND_SEQUENCE_ERROR);
+        assert!(association.is_shut_down() && association.join(1, || ()).is_err());
+        assert!(matches!(set_cc(&mut c, Cc::ENABLE.with_en(0)), Outcome::Reset(_)));
+        association.begin_reset();
+        assert_eq!(set_cc(&mut c, Cc::ENABLE), success());
+        assert_eq!(data(&mut c, &identify(1, 0), 4096).len(), 4096);
+        assert!(!association.is_shut_down() && association.join(1, || ()).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_made_durable_is_an_event() {
+        let mut c = enabled();
+        assert_eq!(run(&mut c, &async_event_request(3), 0), Outcome::Hold);
+        assert!(matches!(set_cc(&mut c, Cc::ENABLE.with_shn(1)), Outcome::Shutdown(_)));
+        c.shut_down(Err(Status::WRITE_FAULT));
+        assert_eq!((csts(&mut c).shst(), csts(&mut c).cfs()), (1, 1));
+        assert_eq!(c.next_event(), Some((3, Cqe::with_dw0(0, 0x01_0300))));
     }
 
     #[test]
@@ -204,7 +242,7 @@ mod keep_alive {
     fn controller(kato_ms: u32, start: Instant) -> Controller {
         let mut c = Controller::io(association(&subsystem()), kato_ms, start);
         let enable = PropertySet::new(offset::CC, Cc::ENABLE.0.into(), false).to_sqe();
-        assert_eq!(c.execute(&enable, 0, start), success());
+        assert_eq!(c.execute(&enable, Data::AtHost(0), start), success());
         c
     }
 
@@ -218,7 +256,10 @@ mod keep_alive {
         let mut c = controller(1500, t);
         let keep_alive = Sqe::new(opcode::admin::KEEP_ALIVE);
         assert!(!c.has_expired(t + Duration::from_millis(1999)));
-        assert_eq!(c.execute(&keep_alive, 0, t + Duration::from_millis(1999)), success());
+        assert_eq!(
+            c.execute(&keep_alive, Data::AtHost(0), t + Duration::from_millis(1999)),
+            success()
+        );
         assert!(!c.has_expired(t + seconds(3)));
         assert!(c.has_expired(t + seconds(4)));
     }
@@ -230,7 +271,10 @@ mod keep_alive {
         let queue = Arc::clone(c.association()).join(1, || ()).unwrap();
         queue.counters().command();
         assert!(!c.has_expired(t + seconds(1)), "an I/O command");
-        assert_eq!(c.execute(&async_event_request(1), 0, t + seconds(2)), Outcome::Hold);
+        assert_eq!(
+            c.execute(&async_event_request(1), Data::AtHost(0), t + seconds(2)),
+            Outcome::Hold
+        );
         assert!(!c.has_expired(t + Duration::from_millis(2900)), "an admin command");
         assert!(c.has_expired(t + seconds(3)));
     }
@@ -247,7 +291,10 @@ mod keep_alive {
     fn set_features_changes_the_timer_and_get_features_tells_it_rounded() {
         let t = Instant::now();
         let mut c = controller(0, t);
-        assert_eq!(c.execute(&set_feature(fid::KEEP_ALIVE_TIMER, 4500), 0, t), success());
+        assert_eq!(
+            c.execute(&set_feature(fid::KEEP_ALIVE_TIMER, 4500), Data::AtHost(0), t),
+            success()
+        );
         assert_eq!(dw0(&mut c, &get_feature(fid::KEEP_ALIVE_TIMER, 0, 0)), 5000);
         assert!(c.has_expired(t + seconds(60)));
     }
@@ -259,6 +306,8 @@ mod keep_alive {
     }
 }
 
+mod anything;
+mod conformance;
 mod features_commands;
 mod identify_command;
 mod logs;
@@ -292,10 +341,25 @@ mod events {
         };
         assert_eq!(run(&mut c, &async_event_request(7), 0), Outcome::Hold);
         assert_eq!(dw0(&mut c, &abort(0, 8)), 1);
-        assert_eq!(dw0(&mut c, &abort(1, 7)), 1, "another queue");
         let aborted = Outcome::AbortHeld(7, Cqe::with_dw0(0, 0));
         assert_eq!(run(&mut c, &abort(0, 7), 0), aborted);
         assert_eq!(dw0(&mut c, &abort(0, 7)), 1, "only once");
+    }
+
+    #[test]
+    fn aborts_of_io_commands_are_handed_on_up_to_the_limit() {
+        let mut c = enabled();
+        let mut sqe = Sqe::new(opcode::admin::ABORT);
+        sqe.set_cdw(10, 2 | 7 << 16);
+        for _ in 0..limits::ABORTS {
+            assert_eq!(run(&mut c, &sqe, 0), Outcome::AbortIo { qid: 2, cid: 7 });
+        }
+        refused(&mut c, &sqe, 0, Status::ABORT_LIMIT);
+        assert_eq!(c.abort_answer(true), Cqe::with_dw0(0, 0));
+        assert_eq!(run(&mut c, &sqe, 0), Outcome::AbortIo { qid: 2, cid: 7 });
+        assert_eq!(c.abort_answer(false), Cqe::with_dw0(0, 1));
+        let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);
+        assert_eq!(IdentifyController::ref_from_bytes(&bytes).unwrap().acl + 1, limits::ABORTS);
     }
 }
 
@@ -330,6 +394,47 @@ mod discovery_controller {
     }
 
     #[test]
+    fn only_what_is_reached_by_the_same_port_can_be_asked_for() {
+        let mut layout = Layout::new(Nqn::DISCOVERY);
+        layout.subsystems.push(subsystem());
+        let port = Arc::new(Port::new(2, "192.0.2.1:4421".parse().unwrap()));
+        layout.ports.push(Arc::new(Port::new(1, "192.0.2.1:4420".parse().unwrap())));
+        layout.ports.push(Arc::clone(&port));
+        let address = "192.0.2.9:8009".parse().unwrap();
+        layout.referrals.push(crate::Referral { address, nqn: Nqn::DISCOVERY, port_id: 9 });
+        let request = crate::testing::request(1);
+        let association = layout.discovery.connect_admin(&request, &port).unwrap();
+        let asker = Asker { host: association.host().clone(), local: None, flow_control: false };
+        let layout = Arc::new(ArcSwap::from_pointee(layout));
+        let directory = Directory { layout, asker };
+        let mut c = Controller::discovery(association, directory, 0, Instant::now());
+        assert_eq!(set_cc(&mut c, Cc(1)), success());
+        let mut read = |lsp| {
+            let get = GetLogPage { lsp, ..GetLogPage::new(lid::DISCOVERY, 0, 6144).unwrap() };
+            let page = data(&mut c, &get.to_sqe(), 6144);
+            let log = nvme_spec::log::DiscoveryLog::parse(&page).unwrap();
+            let ports: Vec<u16> = log.entries.iter().map(|entry| entry.portid.get()).collect();
+            (log.header.dlpf, ports)
+        };
+        assert_eq!(read(0), (0, vec![1, 1, 2, 2, 9]));
+        assert_eq!(read(0b010), (0b010, vec![2, 2]));
+        assert_eq!(read(0b101), (0, vec![1, 1, 2, 2, 9]), "what is not there is not said to be");
+    }
+
+    #[test]
+    fn it_tells_of_its_pages_and_features() {
+        let mut c = discovery().0;
+        let pages = data(&mut c, &log(lid::SUPPORTED, 0, 1024), 1024);
+        let pages = SupportedLogPages::ref_from_bytes(&pages).unwrap();
+        assert!(pages.supported().eq([0x00, 0x12, 0x70]));
+        assert_eq!(pages.lids[0x70], 0x2_0001, "port local entries");
+        let features = data(&mut c, &log(lid::FEATURE_EFFECTS, 0, 1024), 1024);
+        let features = FeatureEffects::ref_from_bytes(&features).unwrap();
+        let known = (0..=u8::MAX).zip(&features.fids).filter(|(_, effects)| effects.get() != 0);
+        assert!(known.map(|(fid, _)| fid).eq([0x0b, 0x0f]));
+    }
+
+    #[test]
     fn a_change_is_in_the_page_under_another_generation_and_an_event() {
         let (mut c, layout) = discovery();
         assert_eq!(dw0(&mut c, &set_feature(fid::ASYNC_EVENT_CONFIG, 1 << 31)), 0);
@@ -340,7 +445,7 @@ mod discovery_controller {
         changed.subsystems.clear();
         changed.next_generation();
         layout.store(Arc::new(changed));
-        c.association().events().raise(nvme_spec::event::Event::DISCOVERY_LOG_CHANGED);
+        c.association().events().raise(Event::DISCOVERY_LOG_CHANGED);
         assert_eq!(c.next_event(), Some((7, Cqe::with_dw0(0, 0x70_f002))));
         let after = data(&mut c, &log(lid::DISCOVERY, 0, 16), 16);
         assert_ne!(before[..8], after[..8], "the generation");

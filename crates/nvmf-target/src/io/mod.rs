@@ -3,19 +3,27 @@
 //! Nothing here knows of a transport. [`plan`] judges a command before any of its data is moved or
 //! any memory taken; the [`Operation`] it gives says which data to move, and executes.
 
+mod copy;
+pub(crate) mod fused;
 mod operation;
+mod reserve;
 
 use std::sync::Arc;
 
 use nvme_spec::fabrics::Disconnect;
 use nvme_spec::identify::NSID_ALL;
+use nvme_spec::reservation::{
+    ReportRequest, ReservationAcquire, ReservationRegister, ReservationRelease,
+};
 use nvme_spec::{Sqe, Status, opcode};
 use nvmf_storage::{Durability, Zero};
 
 use crate::association::Association;
 use crate::limits::MAX_TRANSFER;
+use crate::reservation::Access;
 use crate::subsystem::{Namespace, View, Visible};
-pub(crate) use operation::{Kind, Operation, flush_all, storage_status};
+use copy::Copy;
+pub(crate) use operation::{By, Kind, Operation, flush_all, storage_status, wrote};
 
 /// What to do with a command that came on an I/O queue.
 #[derive(Debug)]
@@ -38,12 +46,31 @@ pub(crate) enum Transfer {
     ToHost(u32),
 }
 
+/// How a command failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Failed {
+    pub(crate) status: Status,
+    /// Dword 0 of its completion.
+    pub(crate) dw0: u32,
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        Self { status, dw0: 0 }
+    }
+}
+
 /// Dword 12 of Read, Write and Write Zeroes: Force Unit Access.
 const FUA: u32 = 1 << 30;
 /// Dword 12 of Write Zeroes: Deallocate.
 const DEAC: u32 = 1 << 25;
+/// Dword 12 of commands that write: Directive Type. There are no directives; where the host did not
+/// enable one, none but 0 is right (Base 2.1, section 8.1.8).
+const DTYPE: u32 = 0xf << 20;
 /// Dword 11 of Dataset Management: Attribute Deallocate.
 const AD: u32 = 1 << 2;
+
+const INVALID_FIELD: Status = Status::INVALID_FIELD.with_dnr(true);
 
 const RANGE_LEN: u32 = 16;
 const MAX_RANGES: u32 = 256;
@@ -59,38 +86,87 @@ pub(crate) fn plan<'a>(
     if sqe.is_fabrics() {
         return fabrics(sqe);
     }
+    if association.is_shut_down() {
+        return Err(Status::COMMAND_SEQUENCE_ERROR);
+    }
     if sqe.fuse() != 0 {
-        return Err(Status::INVALID_FIELD.with_dnr(true));
+        // Halves of a pair are not judged here: see `fused`.
+        return Err(INVALID_FIELD);
     }
     if sqe.opcode == opcode::nvm::FLUSH && sqe.nsid.get() == NSID_ALL {
         check_length(data_len, 0)?;
         let reachable = view.namespaces().iter().filter(|ns| ns.ana.status().is_none());
-        return Ok(Plan::FlushAll(reachable.map(|ns| Arc::clone(&ns.namespace)).collect()));
+        let namespaces: Vec<_> = reachable.map(|ns| Arc::clone(&ns.namespace)).collect();
+        let host = association.host_id();
+        for ns in &namespaces {
+            ns.reservations().check(host, Access::Write)?;
+        }
+        return Ok(Plan::FlushAll(namespaces));
     }
+    plan_one(association, view, sqe, data_len).map(Plan::Execute)
+}
+
+/// Judges a command on one namespace, whether it is fused with another or not.
+///
+/// Of its fields those are not looked at that mean nothing here: limited retry, which is no more
+/// than leave to give up early; the hints of Dataset Management; and the protection information and
+/// storage tags, which count only on a namespace that is formatted with such (NVM Command Set 1.1,
+/// section 5.2): here is none.
+fn plan_one<'a>(
+    association: &Association,
+    view: &'a View,
+    sqe: &Sqe,
+    data_len: u32,
+) -> Result<Operation<&'a Arc<Namespace>>, Status> {
     if !is_known(sqe.opcode) {
         return Err(Status::INVALID_OPCODE.with_dnr(true));
     }
     let ns = &namespace(association, view, sqe)?.namespace;
+    if let Some(access) = Access::of(sqe.opcode) {
+        ns.reservations().check(association.host_id(), access)?;
+    }
     let kind = match sqe.opcode {
         opcode::nvm::READ => {
-            let (offset, length) = blocks(ns, sqe)?;
+            let (offset, length) = source(ns, sqe)?;
             Kind::Read { offset, length, durable: sqe.cdw(12) & FUA != 0 }
         }
         opcode::nvm::WRITE => {
             let (offset, length) = blocks(ns, sqe)?;
             writable(ns)?;
+            undirected(sqe)?;
             Kind::Write { offset, length, durability: durability(association, sqe) }
         }
         opcode::nvm::COMPARE => {
-            let (offset, length) = blocks(ns, sqe)?;
+            let (offset, length) = source(ns, sqe)?;
             Kind::Compare { offset, length }
         }
         opcode::nvm::VERIFY => {
-            let (offset, length) = blocks(ns, sqe)?;
+            let (offset, length) = source(ns, sqe)?;
             Kind::Verify { offset, length }
         }
         opcode::nvm::WRITE_ZEROES => write_zeroes(association, ns, sqe)?,
+        opcode::nvm::WRITE_UNCORRECTABLE => {
+            writable(ns)?;
+            undirected(sqe)?;
+            range(ns, sqe.slba(), sqe.block_count())?;
+            Kind::WriteUncorrectable { slba: sqe.slba(), blocks: sqe.block_count().into() }
+        }
         opcode::nvm::DATASET_MANAGEMENT => dataset_management(ns, sqe, data_len)?,
+        opcode::nvm::COPY => {
+            writable(ns)?;
+            undirected(sqe)?;
+            Kind::Copy(Copy::plan(sqe, data_len, durability(association, sqe))?)
+        }
+        opcode::nvm::RESERVATION_REGISTER => {
+            Kind::Register(ReservationRegister::from_sqe(sqe).ok_or(INVALID_FIELD)?)
+        }
+        opcode::nvm::RESERVATION_ACQUIRE => {
+            Kind::Acquire(ReservationAcquire::from_sqe(sqe).ok_or(INVALID_FIELD)?)
+        }
+        opcode::nvm::RESERVATION_RELEASE => {
+            Kind::Release(ReservationRelease::from_sqe(sqe).ok_or(INVALID_FIELD)?)
+        }
+        opcode::nvm::RESERVATION_REPORT => reservation_report(sqe)?,
         _ => Kind::Flush,
     };
     let operation = Operation { ns, kind };
@@ -99,7 +175,7 @@ pub(crate) fn plan<'a>(
         Transfer::FromHost(length) | Transfer::ToHost(length) => length,
     };
     check_length(data_len, length)?;
-    Ok(Plan::Execute(operation))
+    Ok(operation)
 }
 
 fn is_known(opcode: u8) -> bool {
@@ -109,10 +185,16 @@ fn is_known(opcode: u8) -> bool {
         nvm::FLUSH
             | nvm::WRITE
             | nvm::READ
+            | nvm::WRITE_UNCORRECTABLE
             | nvm::COMPARE
             | nvm::WRITE_ZEROES
             | nvm::DATASET_MANAGEMENT
             | nvm::VERIFY
+            | nvm::RESERVATION_REGISTER
+            | nvm::RESERVATION_REPORT
+            | nvm::RESERVATION_ACQUIRE
+            | nvm::RESERVATION_RELEASE
+            | nvm::COPY
     )
 }
 
@@ -163,6 +245,27 @@ fn blocks(ns: &Namespace, sqe: &Sqe) -> Result<(u64, u32), Status> {
     Ok((offset, length))
 }
 
+/// The same of a command that reads them, which must be possible.
+fn source(ns: &Namespace, sqe: &Sqe) -> Result<(u64, u32), Status> {
+    let (offset, length) = blocks(ns, sqe)?;
+    readable(ns, offset, length.into())?;
+    Ok((offset, length))
+}
+
+/// Whether no host marked any of these blocks as not to be read (Write Uncorrectable).
+#[inline]
+fn readable(ns: &Namespace, offset: u64, length: u64) -> Result<(), Status> {
+    let marks = ns.uncorrectable();
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let shift = ns.backend().geometry().block_shift();
+    match marks.overlaps(offset >> shift, length >> shift) {
+        true => Err(Status::UNRECOVERED_READ_ERROR.with_dnr(true)),
+        false => Ok(()),
+    }
+}
+
 fn range(ns: &Namespace, slba: u64, blocks: u32) -> Result<(u64, u64), Status> {
     let geometry = ns.backend().geometry();
     geometry.byte_range(slba, u64::from(blocks)).map_err(|e| storage_status(&e, false))
@@ -175,6 +278,11 @@ fn writable(ns: &Namespace) -> Result<(), Status> {
     Ok(())
 }
 
+/// Whether a command that writes names no directive.
+fn undirected(sqe: &Sqe) -> Result<(), Status> {
+    if sqe.cdw(12) & DTYPE == 0 { Ok(()) } else { Err(INVALID_FIELD) }
+}
+
 fn durability(association: &Association, sqe: &Sqe) -> Durability {
     if sqe.cdw(12) & FUA != 0 || !association.write_cache() {
         Durability::ForceUnitAccess
@@ -185,6 +293,7 @@ fn durability(association: &Association, sqe: &Sqe) -> Durability {
 
 fn write_zeroes(association: &Association, ns: &Namespace, sqe: &Sqe) -> Result<Kind, Status> {
     writable(ns)?;
+    undirected(sqe)?;
     let (offset, length) = range(ns, sqe.slba(), sqe.block_count())?;
     let deallocate = sqe.cdw(12) & DEAC != 0;
     let how = Zero { deallocate, durability: durability(association, sqe) };
@@ -206,6 +315,16 @@ fn dataset_management(ns: &Namespace, sqe: &Sqe, data_len: u32) -> Result<Kind, 
     } else {
         Kind::Hint { length: data_len }
     })
+}
+
+fn reservation_report(sqe: &Sqe) -> Result<Kind, Status> {
+    let request = ReportRequest::from_sqe(sqe);
+    if !request.extended {
+        // All hosts here have 128-bit identifiers, which the short structure has no room for.
+        return Err(Status::HOST_IDENTIFIER_INCONSISTENT.with_dnr(true));
+    }
+    let length = u32::try_from(request.len()).ok().filter(|length| *length <= MAX_TRANSFER);
+    Ok(Kind::Report { length: length.ok_or(INVALID_FIELD)? })
 }
 
 #[cfg(test)]

@@ -3,12 +3,16 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 
-use nvme_spec::Status;
+use nvme_spec::reservation::{ReservationAcquire, ReservationRegister, ReservationRelease};
+use nvme_spec::{HostId, Status};
 use nvmf_storage::{Backend, Durability, Zero};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::{RANGE_LEN, Transfer};
+use super::copy::Copy;
+use super::{Failed, RANGE_LEN, Transfer, reserve};
+use crate::association::Association;
+use crate::limit::Direction;
 use crate::statistics::Counters;
 use crate::subsystem::Namespace;
 use crate::who::say;
@@ -58,6 +62,30 @@ pub(crate) enum Kind {
         length: u32,
     },
     Flush,
+    WriteUncorrectable {
+        slba: u64,
+        blocks: u64,
+    },
+    Copy(Copy),
+    Register(ReservationRegister),
+    Acquire(ReservationAcquire),
+    Release(ReservationRelease),
+    Report {
+        length: u32,
+    },
+}
+
+/// On whose behalf a command is executed.
+#[derive(Debug)]
+pub(crate) struct By<'a> {
+    pub(crate) association: &'a Association,
+    pub(crate) counters: &'a Counters,
+}
+
+impl By<'_> {
+    pub(crate) fn host(&self) -> HostId {
+        self.association.host_id()
+    }
 }
 
 /// A range of Dataset Management.
@@ -103,20 +131,77 @@ impl<N: AsRef<Namespace>> Operation<N> {
             Kind::Write { length, .. }
             | Kind::Compare { length, .. }
             | Kind::Deallocate { length, .. }
-            | Kind::Hint { length } => Transfer::FromHost(length),
-            Kind::Verify { .. } | Kind::WriteZeroes { .. } | Kind::Flush => Transfer::None,
+            | Kind::Hint { length }
+            | Kind::Copy(Copy { length, .. }) => Transfer::FromHost(length),
+            Kind::Register(_) => Transfer::FromHost(reserve::REGISTER_LEN),
+            Kind::Acquire(_) => Transfer::FromHost(reserve::ACQUIRE_LEN),
+            Kind::Release(_) => Transfer::FromHost(reserve::RELEASE_LEN),
+            Kind::Report { length } => Transfer::ToHost(length),
+            Kind::Verify { .. }
+            | Kind::WriteZeroes { .. }
+            | Kind::WriteUncorrectable { .. }
+            | Kind::Flush => Transfer::None,
         }
     }
 
-    /// Does it. `data` is as long as [`transfer`](Self::transfer) says: the host's data, or room
-    /// for what is to be sent.
-    pub(crate) fn execute(&self, data: &mut [u8], counters: &Counters) -> Result<(), Status> {
-        match self.run(data) {
+    /// Whether it changes blocks, so that it needs a place among those who write.
+    pub(crate) fn writes(&self) -> bool {
+        match self.kind {
+            Kind::Write { .. }
+            | Kind::WriteZeroes { .. }
+            | Kind::Deallocate { .. }
+            | Kind::WriteUncorrectable { .. }
+            | Kind::Copy(_) => true,
+            Kind::Read { .. }
+            | Kind::Compare { .. }
+            | Kind::Verify { .. }
+            | Kind::Hint { .. }
+            | Kind::Flush
+            | Kind::Register(_)
+            | Kind::Acquire(_)
+            | Kind::Release(_)
+            | Kind::Report { .. } => false,
+        }
+    }
+
+    /// Which way it goes and how many bytes it moves, for the limits; `None` if it is not limited.
+    /// What it moves of a Copy is in its data.
+    pub(crate) fn cost(&self, data: &[u8]) -> Option<(Direction, u64)> {
+        Some(match self.kind {
+            Kind::Read { length, .. }
+            | Kind::Compare { length, .. }
+            | Kind::Verify { length, .. } => (Direction::Read, length.into()),
+            Kind::Write { length, .. } => (Direction::Write, length.into()),
+            // One command each; nothing is moved.
+            Kind::WriteZeroes { .. }
+            | Kind::Deallocate { .. }
+            | Kind::WriteUncorrectable { .. } => (Direction::Write, 0),
+            Kind::Copy(copy) => (Direction::Write, copy.bytes(self.ns.as_ref(), data)),
+            Kind::Hint { .. }
+            | Kind::Flush
+            | Kind::Register(_)
+            | Kind::Acquire(_)
+            | Kind::Release(_)
+            | Kind::Report { .. } => return None,
+        })
+    }
+
+    /// Does it, and waits for a place among those who write if it needs one. `data` is as long as
+    /// [`transfer`](Self::transfer) says: the host's data, or room for what is to be sent.
+    pub(crate) fn execute(&self, data: &mut [u8], by: &By<'_>) -> Result<(), Failed> {
+        let ns = self.ns.as_ref();
+        let _place = if self.writes() { Some(ns.wait(by.host())?) } else { None };
+        self.perform(data, by)
+    }
+
+    /// Does it; a command that writes has a place, or is alone.
+    pub(crate) fn perform(&self, data: &mut [u8], by: &By<'_>) -> Result<(), Failed> {
+        match self.run(data, by) {
             Ok(outcome) => outcome,
             Err((error, writing)) => {
                 let status = storage_status(&error, writing);
-                self.note_failure(&error, status, counters);
-                Err(status)
+                self.note_failure(&error, status, by.counters);
+                Err(status.into())
             }
         }
     }
@@ -137,7 +222,11 @@ impl<N: AsRef<Namespace>> Operation<N> {
 
     /// Errors of the storage are on the outside, with whether it was being written; those of the
     /// command inside.
-    fn run(&self, data: &mut [u8]) -> Result<Result<(), Status>, (nvmf_storage::Error, bool)> {
+    fn run(
+        &self,
+        data: &mut [u8],
+        by: &By<'_>,
+    ) -> Result<Result<(), Failed>, (nvmf_storage::Error, bool)> {
         let reading = |error| (error, false);
         let writing = |error| (error, true);
         let ns = self.ns.as_ref();
@@ -152,11 +241,12 @@ impl<N: AsRef<Namespace>> Operation<N> {
             }
             Kind::Write { offset, durability, .. } => {
                 backend.write(offset, &[IoSlice::new(data)], durability).map_err(writing)?;
+                return Ok(wrote(ns, offset, bytes(data.len())).map_err(Into::into));
             }
             Kind::Compare { offset, .. } => {
                 let same = compare(&**backend, offset, data).map_err(reading)?;
                 if !same {
-                    return Ok(Err(Status::COMPARE_FAILURE.with_dnr(true)));
+                    return Ok(Err(Status::COMPARE_FAILURE.with_dnr(true).into()));
                 }
             }
             Kind::Verify { offset, length } => {
@@ -164,12 +254,23 @@ impl<N: AsRef<Namespace>> Operation<N> {
             }
             Kind::WriteZeroes { offset, length, how } => {
                 backend.write_zeroes(offset, length, how).map_err(writing)?;
+                return Ok(wrote(ns, offset, length).map_err(Into::into));
             }
             Kind::Deallocate { ranges, .. } => {
-                return deallocate(ns, data, ranges as usize).map_err(writing);
+                let done = deallocate(ns, data, ranges as usize).map_err(writing)?;
+                return Ok(done.map_err(Into::into));
             }
             Kind::Hint { .. } => {}
             Kind::Flush => backend.flush().map_err(writing)?,
+            Kind::WriteUncorrectable { slba, blocks } => {
+                let marked = ns.uncorrectable().mark(slba, blocks);
+                return Ok(marked.map_err(|_| NO_ROOM_FOR_MARKS.into()));
+            }
+            Kind::Copy(copy) => return Ok(copy.execute(self, data, by)),
+            Kind::Register(command) => return Ok(reserve::register(ns, &command, data, by)),
+            Kind::Acquire(command) => return Ok(reserve::acquire(ns, &command, data, by)),
+            Kind::Release(command) => return Ok(reserve::release(ns, &command, data, by)),
+            Kind::Report { .. } => reserve::report(ns, data, by),
         }
         Ok(Ok(()))
     }
@@ -185,8 +286,30 @@ impl Kind {
             Self::WriteZeroes { .. } => "Write Zeroes",
             Self::Deallocate { .. } | Self::Hint { .. } => "Dataset Management",
             Self::Flush => "Flush",
+            Self::WriteUncorrectable { .. } => "Write Uncorrectable",
+            Self::Copy(_) => "Copy",
+            Self::Register(_) => "Reservation Register",
+            Self::Acquire(_) => "Reservation Acquire",
+            Self::Release(_) => "Reservation Release",
+            Self::Report { .. } => "Reservation Report",
         }
     }
+}
+
+/// No room for marks of another range of blocks (media cannot say so; this is nearest).
+const NO_ROOM_FOR_MARKS: Status = Status::NOT_ENOUGH_RESOURCES;
+
+/// What was written, zeroed or deallocated can be read again, if it was marked as not to be.
+///
+/// The error is for the command that wrote: its blocks stay marked, so it must not succeed.
+#[inline]
+pub(crate) fn wrote(ns: &Namespace, offset: u64, length: u64) -> Result<(), Status> {
+    let marks = ns.uncorrectable();
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let shift = ns.backend().geometry().block_shift();
+    marks.clear(offset >> shift, length >> shift).map_err(|_| NO_ROOM_FOR_MARKS)
 }
 
 /// Makes durable what was written to these namespaces, all of them even if one fails.
@@ -201,7 +324,7 @@ pub(crate) fn flush_all(namespaces: &[Arc<Namespace>]) -> Result<(), Status> {
     result
 }
 
-fn bytes(length: usize) -> u64 {
+pub(super) fn bytes(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
@@ -254,6 +377,9 @@ fn deallocate(
         let (offset, length) = place(r)?;
         if length != 0 {
             ns.backend().deallocate(offset, length)?;
+            if let Err(status) = wrote(ns, offset, length) {
+                return Ok(Err(status));
+            }
         }
     }
     Ok(Ok(()))

@@ -7,6 +7,13 @@ use nvmf_storage::{Failure, Fault, Faulty, Memory, Operation as Stored};
 use nvmf_storage::Backend;
 
 use super::*;
+
+mod copies;
+mod fields;
+mod marks;
+mod pairs;
+mod reserved;
+
 use crate::statistics::Counters;
 use crate::subsystem::Subsystem;
 use crate::testing::{NQN, association, nqn, subsystem};
@@ -30,10 +37,17 @@ fn write(slba: u64, blocks: u32) -> Sqe {
 
 /// Plans and executes, with as much data as the command says.
 fn run(association: &Association, sqe: &Sqe, data: &mut [u8]) -> Result<(), Status> {
+    attempt(association, sqe, data).map_err(|failed| failed.status)
+}
+
+/// The same, with dword 0 of a failure.
+fn attempt(association: &Association, sqe: &Sqe, data: &mut [u8]) -> Result<(), Failed> {
     let length = u32::try_from(data.len()).unwrap();
     match plan(association, &association.view(), sqe, length)? {
-        Plan::Execute(operation) => operation.execute(data, &Counters::default()),
-        Plan::FlushAll(namespaces) => flush_all(&namespaces),
+        Plan::Execute(operation) => {
+            operation.execute(data, &By { association, counters: &Counters::default() })
+        }
+        Plan::FlushAll(namespaces) => Ok(flush_all(&namespaces)?),
         Plan::Disconnect => panic!("not a Disconnect"),
     }
 }
@@ -136,7 +150,22 @@ fn namespaces_that_are_not_are_told_apart() {
 #[test]
 fn unknown_opcodes_are_invalid() {
     let a = association(&subsystem());
-    let known = [0x00, 0x01, 0x02, 0x05, 0x08, 0x09, 0x0c, opcode::FABRICS];
+    let known = [
+        0x00,
+        0x01,
+        0x02,
+        0x04,
+        0x05,
+        0x08,
+        0x09,
+        0x0c,
+        0x0d,
+        0x0e,
+        0x11,
+        0x15,
+        0x19,
+        opcode::FABRICS,
+    ];
     for opcode in (0..=0xff).filter(|opcode| !known.contains(opcode)) {
         refused(&a, &command(opcode, 1, 0, 1), 0, Status::INVALID_OPCODE);
     }
@@ -357,7 +386,7 @@ fn failures_of_the_storage_are_counted_as_media_errors() {
     let run = |sqe: &Sqe| {
         let view = a.view();
         let Plan::Execute(operation) = plan(&a, &view, sqe, 1024).unwrap() else { panic!() };
-        operation.execute(&mut [0; 1024], &counters)
+        operation.execute(&mut [0; 1024], &By { association: &a, counters: &counters })
     };
     run(&write(0, 2)).unwrap();
     backend.inject(Fault::on(Stored::Read).times(1).failing(Failure::Io));

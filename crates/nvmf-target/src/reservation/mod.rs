@@ -7,8 +7,10 @@
 //!
 //! An I/O command asks [`Reservations::check`] first, which is one load while nothing is reserved.
 
+use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use nvme_spec::reservation::{
     AcquireData, Notification, RegisterData, ReleaseData, ReservationAcquire, ReservationRegister,
@@ -22,10 +24,55 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-#[expect(unused_imports, reason = "no controller has one yet")]
 pub(crate) use log::ReservationLog;
-pub(crate) use saved::{RestoreError, Saved};
+pub use saved::{RestoreError, Saved};
 use state::State;
+
+/// Where what has to outlast a restart is kept: a file, mostly.
+///
+/// ```
+/// use std::{collections::BTreeMap, io, sync::{Arc, Mutex, PoisonError}};
+/// use nvmf_target::{Persistence, SavedReservations, Subsystem};
+///
+/// #[derive(Debug, Default)]
+/// struct InMemory(Mutex<BTreeMap<u32, SavedReservations>>);
+///
+/// impl Persistence for InMemory {
+///     fn save(&self, nsid: u32, saved: Option<&SavedReservations>) -> io::Result<()> {
+///         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+///         match saved {
+///             Some(saved) => drop(all.insert(nsid, saved.clone())),
+///             None => drop(all.remove(&nsid)),
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let subsystem = Subsystem::builder("nqn.2026-01.org.example:disks".parse()?)
+///     .open(&"mem:1M".parse()?)?
+///     .persistence(Arc::new(InMemory::default()))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait Persistence: fmt::Debug + Send + Sync {
+    /// Makes durable what a namespace's hosts registered and reserved; `None`: there is nothing to
+    /// be kept any more. Called by a thread that may wait, and for each namespace by one at a time,
+    /// in the order in which its state changes.
+    ///
+    /// # Errors
+    ///
+    /// The command of the host fails with Internal Error then, and has changed nothing.
+    fn save(&self, nsid: u32, saved: Option<&Saved>) -> io::Result<()>;
+}
+
+/// The place of one namespace's reservations.
+#[derive(Debug)]
+struct Store {
+    nsid: u32,
+    persistence: Arc<dyn Persistence>,
+}
 
 /// What an I/O command does to a namespace, as far as reservations matter (Base 2.1, figure 646,
 /// and its like in the NVM Command Set 1.1).
@@ -67,8 +114,7 @@ pub(crate) struct Changes {
     /// Hosts whose commands on this namespace are to be aborted, before the command is answered.
     /// Never the host that sent the command.
     pub(crate) abort: Vec<HostId>,
-    /// What [`Reservations::saved`] gives has changed, and is to be durable before the command is
-    /// answered.
+    /// What [`Reservations::saved`] gives has changed, and was saved where there is a place for it.
     pub(crate) save: bool,
 }
 
@@ -77,8 +123,12 @@ pub(crate) struct Changes {
 pub(crate) struct Reservations {
     /// Whether a reservation is held: what I/O commands look at first. Written under the lock.
     held: AtomicBool,
-    /// Whether there is a place to save to.
+    /// Whether somebody says that there is a place to save to, without saying it here.
     saveable: bool,
+    /// That place.
+    store: OnceLock<Store>,
+    /// Held by who changes the state, which may wait for the storage; others read meanwhile.
+    changing: Mutex<()>,
     /// For reading by many at once: where a reservation is held, every I/O command looks.
     state: RwLock<State>,
 }
@@ -96,7 +146,24 @@ impl Reservations {
     }
 
     fn with(state: State, saveable: bool) -> Self {
-        Self { held: AtomicBool::new(state.is_held()), saveable, state: RwLock::new(state) }
+        Self {
+            held: AtomicBool::new(state.is_held()),
+            saveable,
+            store: OnceLock::new(),
+            changing: Mutex::default(),
+            state: RwLock::new(state),
+        }
+    }
+
+    /// Has every change that is to outlast a restart saved there, as those of namespace `nsid`,
+    /// before it takes effect. The first place that is said counts.
+    pub(crate) fn persist(&self, nsid: u32, persistence: Arc<dyn Persistence>) {
+        let _ = self.store.set(Store { nsid, persistence });
+    }
+
+    /// Whether hosts can ask for what they reserve to outlast a restart.
+    pub(crate) fn can_persist(&self) -> bool {
+        self.saveable || self.store.get().is_some()
     }
 
     /// Reservation Register.
@@ -130,11 +197,13 @@ impl Reservations {
     }
 
     /// The Persist Through Power Loss state (feature 83h).
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the feature"))]
     pub(crate) fn persistence(&self) -> bool {
         self.read().persistent()
     }
 
     /// Sets the Persist Through Power Loss state (feature 83h).
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the feature"))]
     pub(crate) fn set_persistence(&self, on: bool) -> Result<Changes, Status> {
         self.change(|state| {
             state.set_persistent(on);
@@ -166,16 +235,32 @@ impl Reservations {
         &self,
         command: impl FnOnce(&mut State) -> Result<Changes, Status>,
     ) -> Result<Changes, Status> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = state.clone();
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.read().clone();
+        let mut next = before.clone();
         let mut changes = command(&mut next)?;
-        if next.persistent() && !self.saveable {
+        if next.persistent() && !self.can_persist() {
             return Err(state::INVALID_FIELD);
         }
-        changes.save = (state.persistent() || next.persistent()) && *state != next;
+        changes.save = (before.persistent() || next.persistent()) && before != next;
+        if changes.save {
+            self.save(&next)?;
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         self.held.store(next.is_held(), Ordering::Release);
         *state = next;
         Ok(changes)
+    }
+
+    /// Saves what is about to be, so that nothing is true that would not outlast a restart. If that
+    /// fails the command does, and has changed nothing (Base 2.1, section 8.1.22 leaves open what it
+    /// has; so nothing is certain for the host, and nothing surprising).
+    fn save(&self, next: &State) -> Result<(), Status> {
+        let Some(store) = self.store.get() else { return Ok(()) };
+        store.persistence.save(store.nsid, next.saved().as_ref()).map_err(|error| {
+            tracing::error!(nsid = store.nsid, %error, "reservations not saved");
+            Status::INTERNAL_ERROR
+        })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

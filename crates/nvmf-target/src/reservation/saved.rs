@@ -9,10 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::state::{Held, State};
 use crate::limits::REGISTRANTS;
 
-/// Registrations and reservation of a namespace whose Persist Through Power Loss state is set.
+/// Registrations and reservation of a namespace whose Persist Through Power Loss state is set (Base
+/// 2.1, section 8.1.22): what outlasts a restart.
+///
+/// It is text in the formats of `serde`; what is in there is checked when it is
+/// [restored](crate::NamespaceBuilder::reservations).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Saved {
+pub struct Saved {
     generation: u32,
     registrants: Vec<Registrant>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +46,7 @@ struct Reservation {
 /// Why what was saved cannot be restored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum RestoreError {
+pub enum RestoreError {
     /// There are only six types.
     #[error("{0} is not a reservation type; they are 1 to 6")]
     Type(u8),

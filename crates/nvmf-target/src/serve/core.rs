@@ -1,12 +1,14 @@
 //! A core: a thread with an engine, and the connections that live on it.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use nvme_spec::Status;
 use nvmf_engine::{
     ConnId, End, Engine, FileOp, Handler, ListenerId, Mailbox, Message, Pace, Pool, Program, Sender,
 };
@@ -15,6 +17,7 @@ use super::connection::{Connection, FileTable, JobDone};
 use super::connections;
 use super::timers::Timers;
 use super::{Listener, Origin, Shared};
+use crate::abort::AbortReply;
 use crate::port::Port;
 
 /// How often is looked for hosts that neither take nor send anything.
@@ -32,11 +35,17 @@ pub(super) enum Post {
     /// The I/O queues of this admin queue's association are gone.
     QueuesGone(ConnId),
     /// What this admin queue's host wrote is durable, or cannot be made so.
-    Flushed(ConnId, bool),
+    Flushed(ConnId, Result<(), Status>),
+    /// Abort the command of this identifier on an I/O queue.
+    Abort { conn: ConnId, cid: u16, reply: AbortReply },
+    /// Whether the command was aborted that an Abort command of this admin queue is for.
+    Aborted { conn: ConnId, token: u64, aborted: bool },
     /// There may be an event to tell the host of this admin queue.
     Event(ConnId),
     /// Namespaces are not what they were: let go of those that are no more.
     Refresh,
+    /// Commands of this I/O queue on a namespace are to be aborted if they were not begun.
+    Preempted(ConnId, u32, mpsc::Sender<Infallible>),
     /// Another port to accept from.
     Listen(TcpListener, Arc<Port>),
     /// A port is gone.
@@ -203,7 +212,7 @@ impl Running {
 
     fn due<E: Engine>(&mut self, engine: &mut E) {
         for id in self.cx.timers.due(self.cx.now) {
-            self.with(engine, id, |connection, cx, _| connection.due(cx));
+            self.with(engine, id, |connection, cx, engine| connection.due(cx, engine));
         }
         if self.cx.now < self.next_sweep {
             return;
@@ -273,10 +282,11 @@ impl Running {
         self.count += 1;
     }
 
-    /// Lets go of namespaces that are no more.
+    /// Lets go of namespaces that are no more, and looks at the limits of the others.
     fn refresh<E: Engine>(&mut self, engine: &mut E) {
-        for (_, connection) in self.connections.iter_mut().flatten() {
-            connection.refresh();
+        let all: Vec<ConnId> = self.connections.iter().flatten().map(|(id, _)| *id).collect();
+        for id in all {
+            self.with(engine, id, |connection, cx, engine| connection.refresh(cx, engine));
         }
         self.cx.files.forget_detached(engine);
     }
@@ -297,8 +307,20 @@ impl Running {
             Post::Flushed(id, durable) => {
                 self.with(engine, id, |connection, cx, _| connection.flushed(cx, durable));
             }
+            Post::Abort { conn, cid, reply } => {
+                let mut aborted = false;
+                self.with(engine, conn, |connection, _, _| aborted = connection.abort_command(cid));
+                reply.send(aborted);
+            }
+            Post::Aborted { conn, token, aborted } => {
+                self.with(engine, conn, |connection, cx, _| connection.aborted(cx, token, aborted));
+            }
             Post::Event(id) => {
                 self.with(engine, id, |connection, _, _| connection.tell_events());
+            }
+            Post::Preempted(id, nsid, done) => {
+                self.with(engine, id, |connection, _, _| connection.preempted(nsid));
+                drop(done);
             }
             Post::Refresh => self.refresh(engine),
             Post::Listen(listener, port) => match engine.listen(listener) {

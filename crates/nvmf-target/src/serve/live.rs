@@ -21,6 +21,7 @@ use super::{Listener, Listening};
 use crate::association::Association;
 use crate::io::storage_status;
 use crate::layout::{Layout, Referral};
+use crate::limit::Limits;
 use crate::port::Port;
 use crate::subsystem::{Hosts, Namespace, Subsystem, SubsystemError};
 
@@ -338,9 +339,21 @@ impl Handle {
             NamespaceChange::AnaGroup(group) => ns.set_ana_group(group),
             NamespaceChange::WriteProtected(on) => ns.set_write_protected(on),
             NamespaceChange::Hosts(hosts) => ns.set_hosts(hosts),
+            NamespaceChange::Limits(limits) => {
+                ns.set_limits(limits);
+                // Who waits is to ask again.
+                self.refresh_cores();
+                return Ok(());
+            }
         }
         subsystem.refresh();
         Ok(())
+    }
+
+    fn refresh_cores(&self) {
+        if let Listening::On(cores) = &*self.shared.running() {
+            cores.tell_all(|| Post::Refresh);
+        }
     }
 
     /// Ends a controller: its host's connections are closed. The host may come again.
@@ -446,9 +459,7 @@ impl Handle {
     /// Waits until nothing uses a namespace that was taken away, and makes it durable.
     fn release(&self, subsystem: &Subsystem, ns: Arc<Namespace>) -> Result<(), ChangeError> {
         let what = format!("namespace {} of {}", ns.nsid(), subsystem.nqn());
-        if let Listening::On(cores) = &*self.shared.running() {
-            cores.tell_all(|| Post::Refresh);
-        }
+        self.refresh_cores();
         let (backend, left) = (Arc::clone(ns.backend()), Arc::downgrade(&ns));
         drop(ns);
         let released = wait_for(|| left.strong_count() == 0);
@@ -493,6 +504,8 @@ pub enum NamespaceChange {
     WriteProtected(bool),
     /// It is private to these hosts; `None`: it is not.
     Hosts(Option<BTreeSet<Nqn>>),
+    /// What hosts may ask of it in a second. They are not told.
+    Limits(Limits),
 }
 
 fn no_subsystem(nqn: &Nqn) -> ChangeError {

@@ -23,7 +23,9 @@ use nvme_spec::fabrics::{Connect, ConnectData};
 use nvmf::controller::AcceptOptions;
 use nvmf::pdu_trace::PduTrace;
 use nvmf_engine::Jobs;
-use nvmf_proto::connect::{ConnectLimits, ConnectRequest, ControllerChoice, Refusal};
+use nvmf_proto::connect::{
+    ConnectLimits, ConnectRequest, ControllerChoice, ControllerModel, Refusal,
+};
 
 use crate::admin;
 use crate::association::{Association, IoQueue, Stop};
@@ -133,7 +135,7 @@ impl Shared {
             limits: ConnectLimits {
                 admin_entries: limits::ADMIN_ENTRIES,
                 io_entries: Some(limits::IO_ENTRIES),
-                dynamic: true,
+                model: ControllerModel::OfSubsystem,
             },
             flow_control: self.flow_control,
             in_capsule: limits::IN_CAPSULE,

@@ -77,6 +77,13 @@ impl Counters {
         }
     }
 
+    /// A Copy moved so many bytes of namespace `nsid`, which its own fields do not say.
+    pub(crate) fn copied(&self, nsid: u32, bytes: u64) {
+        let namespace = self.namespace(nsid);
+        let counters = namespace.operations[Operation::Copy.index()].get_or_init(Box::default);
+        counters.bytes.fetch_add(bytes, Relaxed);
+    }
+
     /// A command was answered with an error; `nsid` as in [`done`](Self::done). A failure of the
     /// storage is told by [`media_error`](Self::media_error) besides.
     pub(crate) fn failed(&self, nsid: u32, operation: Operation, status: Status) {

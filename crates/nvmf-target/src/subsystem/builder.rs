@@ -12,6 +12,7 @@ use nvmf_storage::{Backend, NamespaceSpec, OpenError};
 
 use super::{Controllers, Hosts, Namespace, NamespaceBuilder, State, Subsystem};
 use crate::limits;
+use crate::reservation::{Persistence, RestoreError};
 use crate::statistics::Statistics;
 
 /// Collects what a [`Subsystem`] is made of.
@@ -26,6 +27,8 @@ pub struct SubsystemBuilder {
     hosts: Hosts,
     max_io_queues: u16,
     cntlids: (u16, u16),
+    static_controllers: Option<u16>,
+    persistence: Option<Arc<dyn Persistence>>,
 }
 
 impl SubsystemBuilder {
@@ -39,6 +42,8 @@ impl SubsystemBuilder {
             hosts: Hosts::Any,
             max_io_queues: limits::IO_QUEUES,
             cntlids: (1, ConnectData::CNTLID_MAX),
+            static_controllers: None,
+            persistence: None,
         }
     }
 
@@ -113,6 +118,22 @@ impl SubsystemBuilder {
         self
     }
 
+    /// So many controllers that are always there, at least 1, with the first of the
+    /// [identifiers](Self::controller_ids): the static controller model. Hosts ask for one of them,
+    /// or for any, and get the one that they had before if it is free. If not said, each host that
+    /// connects gets a new one.
+    pub fn static_controllers(mut self, count: u16) -> Self {
+        self.static_controllers = Some(count.max(1));
+        self
+    }
+
+    /// Where the reservations of its namespaces are saved, also of those that come later. Without
+    /// it hosts cannot ask for theirs to outlast a restart.
+    pub fn persistence(mut self, persistence: Arc<dyn Persistence>) -> Self {
+        self.persistence = Some(persistence);
+        self
+    }
+
     /// The subsystem.
     ///
     /// # Errors
@@ -126,6 +147,9 @@ impl SubsystemBuilder {
         for builder in &self.namespaces {
             let ns = builder.clone().build(&self.nqn)?;
             check(&ns, &namespaces, NSID_ALL - 1)?;
+            if let Some(persistence) = &self.persistence {
+                ns.persist(persistence);
+            }
             namespaces.insert(ns.nsid(), ns);
         }
         Ok(self.finish(namespaces))
@@ -140,13 +164,17 @@ impl SubsystemBuilder {
             firmware: self.firmware,
             max_io_queues: self.max_io_queues.into(),
             max_nsid: highest.max(limits::NAMESPACES),
+            static_controllers: self.static_controllers,
             started: Instant::now(),
             statistics: Statistics::default(),
+            degraded: false.into(),
+            persistence: self.persistence,
             state: Mutex::new(State { namespaces, hosts: self.hosts }),
             controllers: Mutex::new(Controllers {
                 by_id: BTreeMap::new(),
                 range: self.cntlids,
                 last: 0,
+                hosts: BTreeMap::new(),
             }),
         })
     }
@@ -220,6 +248,15 @@ pub enum SubsystemError {
     AnaGroup {
         /// The group.
         group: u32,
+    },
+    /// What was saved of a namespace's reservations contradicts itself.
+    #[error("the reservations of namespace {nsid} cannot be restored: {error}")]
+    Reservations {
+        /// The namespace.
+        nsid: u32,
+        /// What is wrong.
+        #[source]
+        error: RestoreError,
     },
     /// Two namespaces have the same UUID, NGUID or EUI-64, mostly because they are the same file: a
     /// host would take them for one disk, and its file systems for each other's.

@@ -1,26 +1,30 @@
 //! An NVM subsystem: a name, and namespaces under it.
 
 mod builder;
+mod exclusion;
 mod namespace;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use nvme_spec::event::Event;
 use nvme_spec::fabrics::ConnectData;
-use nvme_spec::{Nqn, Status};
+use nvme_spec::{HostId, Nqn, Status};
 use nvmf::controller::SerialNumber;
-use nvmf_proto::connect::{ConnectRequest, Refusal};
+use nvmf_proto::connect::{ConnectRequest, ControllerChoice, Refusal};
 
 use crate::association::Association;
 use crate::io::flush_all;
 use crate::port::Port;
+use crate::reservation::Persistence;
 use crate::statistics::{Snapshot, Statistics};
 
 pub use builder::{SubsystemBuilder, SubsystemError};
+pub(crate) use exclusion::{KeptPlace, Place};
 pub use namespace::{Namespace, NamespaceBuilder};
 pub(crate) use view::{CachedView, SharedView, View, Visible};
 
@@ -45,7 +49,8 @@ impl Hosts {
 
 /// An NVM subsystem: what hosts connect to by its NQN.
 ///
-/// Its controllers come into being with each host that connects (the dynamic controller model).
+/// Its controllers come into being with each host that connects (the dynamic controller model),
+/// unless it has [so many](SubsystemBuilder::static_controllers).
 ///
 /// ```
 /// use nvme_spec::Nqn;
@@ -70,8 +75,13 @@ pub struct Subsystem {
     /// None for discovery.
     max_io_queues: AtomicU16,
     max_nsid: u32,
+    /// How many controllers are always there, in the static model.
+    static_controllers: Option<u16>,
     started: Instant,
     statistics: Statistics,
+    /// Storage has lost what was written to it.
+    degraded: AtomicBool,
+    persistence: Option<Arc<dyn Persistence>>,
     state: Mutex<State>,
     controllers: Mutex<Controllers>,
 }
@@ -90,6 +100,8 @@ struct Controllers {
     /// The least and the greatest identifier.
     range: (u16, u16),
     last: u16,
+    /// In the static model, which host had each last.
+    hosts: BTreeMap<u16, HostId>,
 }
 
 impl Subsystem {
@@ -171,6 +183,21 @@ impl Subsystem {
         &self.statistics
     }
 
+    /// Storage has lost what was written to it: each host is told that the subsystem is not to be
+    /// relied on.
+    pub(crate) fn lost_writes(&self) {
+        if !self.degraded.swap(true, Ordering::Relaxed) {
+            for association in self.associations() {
+                association.events().raise(Event::RELIABILITY);
+            }
+        }
+    }
+
+    /// Whether [`lost_writes`](Self::lost_writes) was called.
+    pub(crate) fn has_lost_writes(&self) -> bool {
+        self.degraded.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_discovery(&self) -> bool {
         self.max_io_queues() == 0
     }
@@ -189,6 +216,9 @@ impl Subsystem {
         {
             let mut state = self.state();
             builder::check(&ns, &state.namespaces, self.max_nsid)?;
+            if let Some(persistence) = &self.persistence {
+                ns.persist(persistence);
+            }
             state.namespaces.insert(ns.nsid(), ns);
         }
         self.refresh();
@@ -230,9 +260,18 @@ impl Subsystem {
         self.controllers().by_id.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Their identifiers.
+    /// Whether its controllers are always there.
+    pub(crate) fn is_static(&self) -> bool {
+        self.static_controllers.is_some()
+    }
+
+    /// The identifiers of the controllers that there are, whether hosts have them or not.
     pub(crate) fn controller_ids(&self) -> Vec<u16> {
-        self.controllers().by_id.keys().copied().collect()
+        let controllers = self.controllers();
+        match self.static_controllers {
+            Some(count) => controllers.fixed(count).collect(),
+            None => controllers.by_id.keys().copied().collect(),
+        }
     }
 
     /// Makes a controller for a host that connects its admin queue through this port.
@@ -244,18 +283,25 @@ impl Subsystem {
         let mut controllers = self.controllers();
         // Asked under the lock, so that a host that is shut out meanwhile is found by who does it.
         self.admit(request)?;
-        // Identifiers go round before one comes again, so that a host that lags behind does not
-        // meet another's controller.
-        let (least, greatest) = controllers.range;
-        let last = controllers.last.max(least.saturating_sub(1));
-        let cntlid = (last.saturating_add(1)..=greatest)
-            .chain(least..=last.min(greatest))
-            .find(|id| !controllers.by_id.contains_key(id))
-            .ok_or(Refusal::Busy)?;
+        let cntlid = match (self.static_controllers, request.controller) {
+            (None, ControllerChoice::Dynamic) => controllers.next(),
+            (Some(count), ControllerChoice::StaticAny) => controllers.any(count, request.host_id),
+            (Some(count), ControllerChoice::Id(id)) if controllers.fixed(count).contains(&id) => {
+                controllers.free(id)
+            }
+            (_, choice) => {
+                let reason = format!("there is no controller {:#06x} to be had", choice.to_wire());
+                return Err(Refusal::data(ConnectData::OFFSET_CNTLID, reason));
+            }
+        };
+        let cntlid = cntlid.ok_or(Refusal::Busy)?;
         let association =
             Arc::new(Association::new(cntlid, request, Arc::clone(self), Arc::clone(port)));
         controllers.by_id.insert(cntlid, Arc::downgrade(&association));
         controllers.last = cntlid;
+        if self.is_static() {
+            controllers.hosts.insert(cntlid, request.host_id);
+        }
         drop(controllers);
         self.statistics.connected(&request.host);
         Ok(association)
@@ -300,6 +346,37 @@ impl Subsystem {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Controllers {
+    /// An identifier for a new controller. They go round before one comes again, so that a host
+    /// that lags behind does not meet another's controller.
+    fn next(&self) -> Option<u16> {
+        let (least, greatest) = self.range;
+        let last = self.last.max(least.saturating_sub(1));
+        let mut ids = (last.saturating_add(1)..=greatest).chain(least..=last.min(greatest));
+        ids.find(|id| self.free(*id).is_some())
+    }
+
+    /// The identifiers of `count` controllers that are always there.
+    fn fixed(&self, count: u16) -> RangeInclusive<u16> {
+        let (least, greatest) = self.range;
+        least..=least.saturating_add(count.saturating_sub(1)).min(greatest)
+    }
+
+    /// One of these that this host had before, else one that none had, else any.
+    fn any(&self, count: u16, host: HostId) -> Option<u16> {
+        let free = || self.fixed(count).filter_map(|id| self.free(id));
+        free()
+            .find(|id| self.hosts.get(id) == Some(&host))
+            .or_else(|| free().find(|id| !self.hosts.contains_key(id)))
+            .or_else(|| free().next())
+    }
+
+    /// This one, if no host has it.
+    fn free(&self, cntlid: u16) -> Option<u16> {
+        (!self.by_id.contains_key(&cntlid)).then_some(cntlid)
     }
 }
 
@@ -478,6 +555,40 @@ mod tests {
         let gone = subsystem.detach(7).unwrap();
         assert!(gone.is_detached() && association.view().get(7).is_none());
         assert!(subsystem.detach(7).is_none());
+    }
+
+    #[test]
+    fn static_controllers_are_there_and_hosts_come_back_to_theirs() {
+        let subsystem = Subsystem::builder(nqn(NQN)).controller_ids(5, 90).static_controllers(3);
+        let subsystem = subsystem.build().unwrap();
+        let port = Arc::new(Port::none());
+        let ask = |host, controller| {
+            subsystem.connect_admin(&ConnectRequest { controller, ..request(host) }, &port)
+        };
+        let any = ControllerChoice::StaticAny;
+        assert_eq!(subsystem.controller_ids(), [5, 6, 7]);
+        let (one, two) = (ask(1, any).unwrap(), ask(2, any).unwrap());
+        assert_eq!((one.cntlid(), two.cntlid()), (5, 6));
+        drop((one, two));
+        let two = ask(2, any).unwrap();
+        assert_eq!(two.cntlid(), 6, "the one that it had");
+        assert_eq!(ask(3, any).unwrap().cntlid(), 7, "one that none had");
+        assert_eq!(ask(4, any).unwrap().cntlid(), 5, "one that is free");
+        assert_eq!(ask(1, ControllerChoice::Id(7)).unwrap().cntlid(), 7);
+        assert_eq!(ask(1, ControllerChoice::Id(6)).unwrap_err(), Refusal::Busy);
+        for choice in [ControllerChoice::Dynamic, ControllerChoice::Id(8)] {
+            match ask(1, choice).unwrap_err() {
+                Refusal::Invalid { parameter, .. } => assert_eq!(parameter.offset, 16),
+                other => panic!("{other}"),
+            }
+        }
+        let _others = (ask(1, any).unwrap(), ask(3, any).unwrap());
+        assert_eq!(ask(4, any).unwrap_err(), Refusal::Busy);
+        let dynamic = build(&["mem:1M"]);
+        for controller in [any, ControllerChoice::Id(1)] {
+            let request = ConnectRequest { controller, ..request(1) };
+            assert!(dynamic.connect_admin(&request, &port).is_err());
+        }
     }
 
     #[test]

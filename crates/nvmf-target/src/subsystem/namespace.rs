@@ -3,15 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
-use nvme_spec::Nqn;
-use nvme_spec::identify::NSID_ALL;
+use nvme_spec::identify::{IdentifyNamespace, NSID_ALL};
+use nvme_spec::{HostId, Nqn, Status};
 use nvmf::controller::identify::NamespaceDescription;
-use nvmf_storage::{Backend, NamespaceSpec, OpenError};
+use nvmf_storage::{Backend, NamespaceSpec, OpenError, Uncorrectable};
 
 use super::SubsystemError;
+use super::exclusion::{Exclusion, Place};
 use crate::identity::{namespace_nguid, namespace_uuid};
+use crate::limit::{Limiter, Limits};
 use crate::port::Port;
+use crate::reservation::{Access, Persistence, Reservations, Saved};
 
 /// A namespace of a [`Subsystem`](crate::Subsystem): an identifier, and the blocks behind it.
 ///
@@ -25,8 +29,16 @@ pub struct Namespace {
     eui64: Option<[u8; 8]>,
     ana_group: AtomicU32,
     write_protected: AtomicBool,
+    /// The same by the Namespace Write Protection Config feature: a host cannot undo the other.
+    protected_by_host: AtomicBool,
     /// Whose it is; `None`: every host's that the subsystem lets in.
     hosts: RwLock<Option<BTreeSet<Nqn>>>,
+    reservations: Reservations,
+    /// Blocks that a host marked as not to be read, which is forgotten when the program ends.
+    uncorrectable: Uncorrectable,
+    /// Keeps others from writing while a fused pair is executed.
+    exclusion: Exclusion,
+    limiter: Limiter,
     /// Its subsystem has it no more: nobody may keep its files.
     detached: AtomicBool,
 }
@@ -43,6 +55,9 @@ impl Namespace {
             ana_group: 1,
             write_protected: false,
             hosts: None,
+            reservations: None,
+            persistence: None,
+            limits: Limits::default(),
         }
     }
 
@@ -87,15 +102,35 @@ impl Namespace {
     }
 
     /// Whether writes are refused, be it that the storage refuses them or that the namespace is
-    /// write-protected.
+    /// write-protected, here or by a host.
     pub fn is_read_only(&self) -> bool {
-        self.write_protected.load(Ordering::Relaxed) || self.backend.geometry().read_only()
+        self.write_protected.load(Ordering::Relaxed)
+            || self.is_protected_by_host()
+            || self.backend.geometry().read_only()
     }
 
     /// Whether a host sees it, of those that the subsystem lets in.
     pub fn is_visible_to(&self, host: &Nqn) -> bool {
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         hosts.as_ref().is_none_or(|only| only.contains(host))
+    }
+
+    /// What hosts may ask of it in a second.
+    pub fn limits(&self) -> Limits {
+        self.limiter.limits()
+    }
+
+    /// Sets what hosts may ask of it in a second, from now on.
+    ///
+    /// Commands that wait already look again when the time comes that they were told; with
+    /// [`Handle::change_namespace`](crate::Handle::change_namespace) they look at once.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limiter.set(limits, Instant::now());
+    }
+
+    /// Registrations and reservation as they are to outlast a restart; `None` if they are not to.
+    pub fn saved_reservations(&self) -> Option<Saved> {
+        self.reservations.saved()
     }
 
     /// The namespace as Identify tells of it.
@@ -109,7 +144,56 @@ impl Namespace {
             nguid: self.nguid,
             eui64: self.eui64.unwrap_or_default(),
             ana_group: self.ana_group(),
+            reservations: self.reservation_capabilities(),
         }
+    }
+
+    fn reservation_capabilities(&self) -> u8 {
+        let persistence = match self.reservations.can_persist() {
+            true => IdentifyNamespace::RESCAP_PERSISTENCE,
+            false => 0,
+        };
+        IdentifyNamespace::RESCAP_ALL_TYPES | IdentifyNamespace::RESCAP_IGNORE_KEY_1_3 | persistence
+    }
+
+    pub(crate) fn reservations(&self) -> &Reservations {
+        &self.reservations
+    }
+
+    pub(crate) fn uncorrectable(&self) -> &Uncorrectable {
+        &self.uncorrectable
+    }
+
+    pub(crate) fn exclusion(&self) -> &Exclusion {
+        &self.exclusion
+    }
+
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// Lets a command of this host write, unless it would have to wait (`None`) or another host has
+    /// reserved the namespace.
+    ///
+    /// The reservation is looked at once there is a place: so who changes it and then waits until
+    /// all places are given back knows that nothing is written any more that it forbids.
+    #[inline]
+    pub(crate) fn enter(&self, host: HostId) -> Result<Option<Place<'_>>, Status> {
+        let Some(place) = self.exclusion.enter() else { return Ok(None) };
+        self.reservations.check(host, Access::Write)?;
+        Ok(Some(place))
+    }
+
+    /// The same, and waits if it has to.
+    pub(crate) fn wait(&self, host: HostId) -> Result<Place<'_>, Status> {
+        let place = self.exclusion.wait();
+        self.reservations.check(host, Access::Write)?;
+        Ok(place)
+    }
+
+    /// Has its reservations saved there, unless they have a place already.
+    pub(super) fn persist(&self, persistence: &Arc<dyn Persistence>) {
+        self.reservations.persist(self.nsid, Arc::clone(persistence));
     }
 
     /// Puts it into another ANA group. Who sees it has to be told, here and below.
@@ -119,6 +203,16 @@ impl Namespace {
 
     pub(crate) fn set_write_protected(&self, on: bool) {
         self.write_protected.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether a host has write-protected it.
+    pub(crate) fn is_protected_by_host(&self) -> bool {
+        self.protected_by_host.load(Ordering::Relaxed)
+    }
+
+    /// A host protects it, or no more. Who sees it has to be told.
+    pub(crate) fn protect_by_host(&self, on: bool) {
+        self.protected_by_host.store(on, Ordering::Relaxed);
     }
 
     pub(crate) fn set_hosts(&self, hosts: Option<BTreeSet<Nqn>>) {
@@ -146,6 +240,9 @@ pub struct NamespaceBuilder {
     ana_group: u32,
     write_protected: bool,
     hosts: Option<BTreeSet<Nqn>>,
+    reservations: Option<Saved>,
+    persistence: Option<Arc<dyn Persistence>>,
+    limits: Limits,
 }
 
 impl NamespaceBuilder {
@@ -191,11 +288,30 @@ impl NamespaceBuilder {
         self
     }
 
+    /// Restores registrations and reservation, as [`Persistence::save`] was given them. They need a
+    /// place to be saved to again: [`persistence`](Self::persistence), or that of the subsystem.
+    pub fn reservations(mut self, saved: Saved) -> Self {
+        self.reservations = Some(saved);
+        self
+    }
+
+    /// Where its reservations are saved; the subsystem's place if not said.
+    pub fn persistence(mut self, persistence: Arc<dyn Persistence>) -> Self {
+        self.persistence = Some(persistence);
+        self
+    }
+
+    /// What hosts may ask of it in a second; as much as they can if not said.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// The namespace, as one of this subsystem.
     ///
     /// # Errors
     ///
-    /// [`SubsystemError::Nsid`], [`SubsystemError::AnaGroup`].
+    /// [`SubsystemError::Nsid`], [`SubsystemError::AnaGroup`], [`SubsystemError::Reservations`].
     pub fn build(self, subsystem: &Nqn) -> Result<Arc<Namespace>, SubsystemError> {
         if matches!(self.nsid, 0 | NSID_ALL) {
             return Err(SubsystemError::Nsid { nsid: self.nsid });
@@ -203,6 +319,17 @@ impl NamespaceBuilder {
         if !Port::is_group(self.ana_group) {
             return Err(SubsystemError::AnaGroup { group: self.ana_group });
         }
+        let reservations = match self.reservations {
+            None => Reservations::new(false),
+            Some(saved) => Reservations::restore(saved)
+                .map_err(|error| SubsystemError::Reservations { nsid: self.nsid, error })?,
+        };
+        if let Some(persistence) = self.persistence {
+            reservations.persist(self.nsid, persistence);
+        }
+        let now = Instant::now();
+        let limiter = Limiter::new(now);
+        limiter.set(self.limits, now);
         let uuid = self.uuid.unwrap_or_else(|| namespace_uuid(subsystem, &self.backend.location()));
         Ok(Arc::new(Namespace {
             nsid: self.nsid,
@@ -212,7 +339,12 @@ impl NamespaceBuilder {
             eui64: self.eui64,
             ana_group: self.ana_group.into(),
             write_protected: self.write_protected.into(),
+            protected_by_host: AtomicBool::new(false),
             hosts: RwLock::new(self.hosts),
+            reservations,
+            uncorrectable: Uncorrectable::new(),
+            exclusion: Exclusion::default(),
+            limiter,
             detached: AtomicBool::new(false),
         }))
     }

@@ -6,7 +6,7 @@ use nvme_spec::fabrics::ConnectData;
 use nvme_spec::pdu::ADMIN_IN_CAPSULE;
 use nvme_spec::{Cqe, Status};
 use nvmf_proto::connect::{
-    ConnectLimits, ConnectRequest, DATA_LEN, Refusal, judge_command, judge_data,
+    ConnectLimits, ConnectRequest, ControllerModel, DATA_LEN, Refusal, judge_command, judge_data,
 };
 use nvmf_proto::queue::QueueSize;
 
@@ -32,8 +32,8 @@ impl Default for AcceptOptions {
     /// New controllers, queues of up to 1024 entries, 8 KiB in a capsule.
     fn default() -> Self {
         let entries = QueueSize::new(1024).unwrap_or(QueueSize::MIN);
-        let limits =
-            ConnectLimits { admin_entries: entries, io_entries: Some(entries), dynamic: true };
+        let model = ControllerModel::Dynamic;
+        let limits = ConnectLimits { admin_entries: entries, io_entries: Some(entries), model };
         Self { limits, flow_control: false, in_capsule: 8192 }
     }
 }

@@ -27,6 +27,7 @@ use zerocopy::IntoBytes;
 #[derive(Clone, Debug)]
 pub struct DiscoveryLogPage {
     generation: u64,
+    flags: u8,
     entries: Vec<DiscoveryEntry>,
 }
 
@@ -38,7 +39,14 @@ impl DiscoveryLogPage {
 
     /// A page of a given generation, for whom several pages change together; 0 becomes 1.
     pub fn with_generation(generation: u64, entries: Vec<DiscoveryEntry>) -> Self {
-        Self { generation: generation.max(1), entries }
+        Self { generation: generation.max(1), flags: 0, entries }
+    }
+
+    /// The same as the answer to a host that asked for a page of this kind
+    /// ([`DiscoveryHeader::DLPF_PORT_LOCAL`] and its like), for whom the entries were chosen.
+    #[must_use]
+    pub fn with_flags(self, flags: u8) -> Self {
+        Self { flags, ..self }
     }
 
     /// The generation counter, never 0.
@@ -63,7 +71,9 @@ impl DiscoveryLogPage {
     /// [`log_page_part`].
     pub fn to_bytes(&self) -> Vec<u8> {
         let numrec = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
-        let mut page = DiscoveryHeader::new(self.generation, numrec).as_bytes().to_vec();
+        let header = DiscoveryHeader::new(self.generation, numrec);
+        let header = DiscoveryHeader { dlpf: self.flags, ..header };
+        let mut page = header.as_bytes().to_vec();
         page.extend_from_slice(self.entries.as_bytes());
         page
     }

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use nvme_spec::Nqn;
+use nvme_spec::copy::SourceRange;
 use nvme_spec::identify::{
     DescriptorList, IdentifyController, IdentifyControllerNvm, IdentifyNamespace,
     IndependentNamespace, LbaFormat, NamespaceId, cns, controller_type,
@@ -82,6 +83,8 @@ pub struct IoCapabilities {
     pub namespaces: u32,
     /// Optional commands, `IdentifyController::ONCS_*`.
     pub optional_commands: u16,
+    /// Whether Compare and Write can be fused.
+    pub compare_and_write: bool,
     /// Whether a write that was answered can be lost before a Flush.
     pub volatile_write_cache: bool,
 }
@@ -95,9 +98,29 @@ impl IoCapabilities {
             in_capsule: 8192,
             namespaces,
             optional_commands: 0,
+            compare_and_write: false,
             volatile_write_cache: false,
         }
     }
+}
+
+/// The most data of a fused Compare and Write in bytes (ACWU, NACWU): while it is executed, nobody
+/// else writes to the namespace, so it is not to take long. Cluster file systems use one block.
+pub const COMPARE_AND_WRITE_BYTES: u64 = 128 << 10;
+
+/// The most data that one Copy copies, in one range or in all (MSSRL, MCL), in bytes: large enough
+/// that commands cost nothing beside it, and done in milliseconds, so that whoever has to wait for
+/// it, to reset a controller or to be alone, waits no longer than for other commands.
+pub const COPY_BYTES: u64 = 16 << 20;
+
+/// The most source ranges of one Copy (MSRC), not 0's based.
+pub const COPY_RANGES: u8 = 128;
+
+const LARGEST_BLOCK_SHIFT: u8 = 12;
+
+/// So many bytes as a 0's based number of blocks.
+fn zero_based_blocks(bytes: u64, block_shift: u8) -> u16 {
+    u16::try_from((bytes >> block_shift.min(63)).saturating_sub(1)).unwrap_or(u16::MAX)
 }
 
 /// What controllers of every type have in common.
@@ -143,6 +166,15 @@ pub fn io_controller(
     data.cqes = 0x44;
     data.nn.set(capabilities.namespaces);
     data.oncs.set(capabilities.optional_commands);
+    if capabilities.optional_commands & IdentifyController::ONCS_COPY != 0 {
+        data.ocfs.set(1 << SourceRange::FORMAT);
+    }
+    // AWUN and AWUPF stay 0: what is written is seen whole block by block, and no more is promised.
+    if capabilities.compare_and_write {
+        data.fuses.set(IdentifyController::FUSES_COMPARE_AND_WRITE);
+        // For every block size that there may be.
+        data.acwu.set(zero_based_blocks(COMPARE_AND_WRITE_BYTES, LARGEST_BLOCK_SHIFT));
+    }
     data.vwc = IdentifyController::VWC_FLUSH_ALL
         | if capabilities.volatile_write_cache { IdentifyController::VWC_PRESENT } else { 0 };
     data.ioccsz.set((64 + capabilities.in_capsule) / 16);
@@ -186,12 +218,23 @@ pub struct NamespaceDescription {
     pub eui64: [u8; 8],
     /// The ANA group that it is in; 0 where there is no asymmetric access.
     pub ana_group: u32,
+    /// Reservation Capabilities, `IdentifyNamespace::RESCAP_*`; 0: there are no reservations.
+    pub reservations: u8,
 }
 
 impl NamespaceDescription {
     /// A writable namespace of `blocks` blocks of 2^`block_shift` bytes.
     pub fn new(blocks: u64, block_shift: u8, uuid: [u8; 16], nguid: [u8; 16]) -> Self {
-        Self { blocks, block_shift, read_only: false, uuid, nguid, eui64: [0; 8], ana_group: 0 }
+        Self {
+            blocks,
+            block_shift,
+            read_only: false,
+            uuid,
+            nguid,
+            eui64: [0; 8],
+            ana_group: 0,
+            reservations: 0,
+        }
     }
 
     /// Identify Namespace data (CNS 00h).
@@ -202,6 +245,14 @@ impl NamespaceDescription {
         data.nuse.set(self.blocks);
         data.nsfeat = IdentifyNamespace::NSFEAT_UID_REUSE | IdentifyNamespace::NSFEAT_OPTIMAL;
         data.nmic = IdentifyNamespace::NMIC_SHARED;
+        data.rescap = self.reservations;
+        // NAWUN and NAWUPF stay 0: one block, as for the controller.
+        data.nsfeat |= IdentifyNamespace::NSFEAT_ATOMIC;
+        data.nacwu.set(zero_based_blocks(COMPARE_AND_WRITE_BYTES, self.block_shift));
+        let copy = u32::try_from(COPY_BYTES >> self.block_shift.min(63)).unwrap_or(u32::MAX);
+        data.mcl.set(copy);
+        data.mssrl.set(u16::try_from(copy).unwrap_or(u16::MAX));
+        data.msrc = COPY_RANGES - 1;
         data.dlfeat = IdentifyNamespace::DLFEAT_READS_ZEROES
             | IdentifyNamespace::DLFEAT_WRITE_ZEROES_DEALLOCATE;
         // Whatever the block size, below it are pages of 4 KiB: 0's based counts of blocks.
@@ -224,6 +275,7 @@ impl NamespaceDescription {
             anagrpid: self.ana_group.into(),
             nsfeat: IdentifyNamespace::NSFEAT_UID_REUSE,
             nmic: IdentifyNamespace::NMIC_SHARED,
+            rescap: self.reservations,
             nsattr: self.attributes(),
             nstat: 1,
             ..Default::default()
@@ -285,6 +337,10 @@ pub fn command_effects(optional_commands: u16) -> CommandEffects {
             CommandEffects::CHANGES_DATA,
         ),
         (IdentifyController::ONCS_COPY, nvm::COPY, CommandEffects::CHANGES_DATA),
+        (IdentifyController::ONCS_RESERVATIONS, nvm::RESERVATION_REGISTER, 0),
+        (IdentifyController::ONCS_RESERVATIONS, nvm::RESERVATION_REPORT, 0),
+        (IdentifyController::ONCS_RESERVATIONS, nvm::RESERVATION_ACQUIRE, 0),
+        (IdentifyController::ONCS_RESERVATIONS, nvm::RESERVATION_RELEASE, 0),
     ];
     for (bit, command, effects) in optional {
         if optional_commands & bit != 0 {
@@ -313,6 +369,7 @@ mod tests {
         in_capsule: 16 << 10,
         namespaces: 3,
         optional_commands: IdentifyController::ONCS_DSM,
+        compare_and_write: true,
         volatile_write_cache: true,
     };
 
@@ -339,6 +396,7 @@ mod tests {
         assert_eq!(data.sgls.get() & 1, 1);
         assert_eq!((data.sqes, data.cqes), (0x66, 0x44));
         assert_eq!((data.aerl, data.vwc), (3, 0b111));
+        assert_eq!((data.fuses.get(), data.acwu.get(), data.awun.get()), (1, 31, 0));
         assert_eq!(data.subsystem_nqn().unwrap(), nqn());
         assert_eq!(&data.sn, b"S1                  ");
     }
@@ -362,11 +420,15 @@ mod tests {
             nguid: [2; 16],
             eui64: [0; 8],
             ana_group: 5,
+            reservations: IdentifyNamespace::RESCAP_ALL_TYPES,
         };
         let data = description.namespace();
         assert_eq!((data.anagrpid.get(), data.eui64), (5, [0; 8]));
         assert_eq!((data.nsze.get(), data.ncap.get(), data.block_size()), (1000, 1000, Some(512)));
         assert_eq!(data.nvmcap, 512_000);
+        assert_eq!((data.rescap, description.independent().rescap), (0x7e, 0x7e));
+        assert_eq!((data.nawun.get(), data.nawupf.get(), data.nacwu.get()), (0, 0, 255));
+        assert_eq!((data.mcl.get(), data.mssrl.get(), data.msrc), (32_768, 32_768, 127));
         assert_eq!(data.nsattr & 1, 1);
         assert_eq!(data.npwg, 7);
         assert_eq!(description.independent().nsattr & 1, 1);
@@ -378,6 +440,10 @@ mod tests {
         );
         description.block_shift = 12;
         assert_eq!(description.namespace().npwg, 0);
+        assert_eq!(
+            (description.namespace().nacwu.get(), description.namespace().mcl),
+            (31, 4096.into())
+        );
         description.eui64 = [3; 8];
         assert_eq!(description.namespace().eui64, [3; 8]);
         let list = description.descriptors();
@@ -393,5 +459,8 @@ mod tests {
         assert_eq!(log.iocs[0x01], 0b11);
         assert_eq!(log.iocs[0x09], 0b11);
         assert_eq!(log.iocs[0x08], 0);
+        assert_eq!(log.iocs[0x0d], 0);
+        let log = command_effects(IdentifyController::ONCS_RESERVATIONS);
+        assert!([0x0d, 0x0e, 0x11, 0x15].iter().all(|command| log.iocs[*command] == 1));
     }
 }

@@ -1,6 +1,14 @@
 //! Get Features and Set Features.
 
 use super::*;
+use nvme_spec::feature::{HostBehaviorSupport, Timestamp};
+use zerocopy::IntoBytes;
+
+/// The same for a namespace.
+fn of(nsid: u32, mut sqe: Sqe) -> Sqe {
+    sqe.nsid.set(nsid);
+    sqe
+}
 
 #[test]
 fn values_that_were_set_are_read_back_and_have_defaults() {
@@ -35,7 +43,8 @@ fn a_write_cache_that_is_there_can_be_switched_off() {
     assert_eq!(dw0(&mut c, &get), 1);
     let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);
     assert_eq!(IdentifyController::ref_from_bytes(&bytes).unwrap().vwc, 0b111);
-    assert_eq!(dw0(&mut c, &set_feature(fid::VOLATILE_WRITE_CACHE, 0)), 0);
+    let flushed = Outcome::Flush(Cqe::new(0, Status::SUCCESS));
+    assert_eq!(run(&mut c, &set_feature(fid::VOLATILE_WRITE_CACHE, 0), 0), flushed);
     assert_eq!(dw0(&mut c, &get), 0);
     assert!(!c.association().write_cache());
     assert_eq!(dw0(&mut c, &get_feature(fid::VOLATILE_WRITE_CACHE, 1, 0)), 1);
@@ -91,7 +100,7 @@ fn nothing_can_be_saved() {
 #[test]
 fn what_is_not_there_cannot_be_set() {
     let mut c = enabled();
-    for fid in [0x00, 0x03, 0x08, 0x0c, 0x0d, 0x0e, 0x10, 0x16, 0x80, 0x82, 0xff] {
+    for fid in [0x00, 0x03, 0x08, 0x09, 0x0c, 0x0d, 0x10, 0x78, 0x80, 0xff] {
         refused(&mut c, &get_feature(fid, 0, 0), 0, Status::INVALID_FIELD);
         refused(&mut c, &set_feature(fid, 0), 0, Status::INVALID_FIELD);
     }
@@ -105,4 +114,150 @@ fn what_is_not_there_cannot_be_set() {
         refused(&mut c, &set_feature(fid, value), 0, Status::INVALID_FIELD);
     }
     refused(&mut c, &get_feature(fid::ARBITRATION, 4, 0), 0, Status::INVALID_FIELD);
+}
+
+#[test]
+fn the_timestamp_counts_on_from_what_the_host_set() {
+    let mut c = enabled();
+    let get = get_feature(fid::TIMESTAMP, 0, 0);
+    let read = |c: &mut Controller, at| match c.execute(&get, Data::AtHost(8), at) {
+        Outcome::Data(data) => Timestamp::read_from_bytes(&data).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let start = Instant::now() + Duration::from_secs(1);
+    let unset = read(&mut c, start);
+    assert!(!unset.set_by_host() && (1000..60_000).contains(&unset.milliseconds()));
+    let mut wanted = Timestamp::new(1_800_000_000_000);
+    // Attributes are not the host's to set.
+    wanted.attributes = 0xff;
+    assert_eq!(run_with(&mut c, &set_feature(fid::TIMESTAMP, 0), wanted.as_bytes()), success());
+    let set = read(&mut c, Instant::now() + Duration::from_secs(5));
+    assert!(set.set_by_host() && set.attributes == 0b10);
+    assert!((1_800_000_005_000..1_800_000_060_000).contains(&set.milliseconds()));
+    assert_eq!(data(&mut c, &get_feature(fid::TIMESTAMP, 1, 0), 8), [0; 8]);
+    refused(&mut c, &set_feature(fid::TIMESTAMP, 0), 12, Status::DATA_SGL_LENGTH_INVALID);
+    assert!(matches!(set_cc(&mut c, Cc(0)), Outcome::Reset(_)));
+    assert_eq!(set_cc(&mut c, Cc::ENABLE), success());
+    assert!(!read(&mut c, Instant::now()).set_by_host(), "a reset zeroes it");
+}
+
+#[test]
+fn what_the_host_can_deal_with_is_kept() {
+    let mut c = enabled();
+    let set = set_feature(fid::HOST_BEHAVIOR_SUPPORT, 0);
+    let get = get_feature(fid::HOST_BEHAVIOR_SUPPORT, 0, 0);
+    assert_eq!(data(&mut c, &get, 512), [0; 512]);
+    let mut asked = HostBehaviorSupport { acre: 1, etdas: 1, lbafee: 1, ..Default::default() };
+    let kept = asked;
+    asked.reserved[7] = 9;
+    assert_eq!(run_with(&mut c, &set, asked.as_bytes()), success());
+    assert_eq!(data(&mut c, &get, 512), kept.as_bytes());
+    for bad in [
+        HostBehaviorSupport { acre: 2, ..kept },
+        HostBehaviorSupport { hdisns: 2, ..kept },
+        // No such format of Copy.
+        HostBehaviorSupport { cdfe: (1 << 15).into(), ..kept },
+    ] {
+        match run_with(&mut c, &set, bad.as_bytes()) {
+            Outcome::Answer(cqe) => assert!(cqe.status().same_code(Status::INVALID_FIELD)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(data(&mut c, &get, 512), kept.as_bytes(), "refused, and nothing changed");
+}
+
+#[test]
+fn data_is_refused_by_its_length_before_it_is_received() {
+    let mut c = enabled();
+    for (fid, length) in [(fid::TIMESTAMP, 1 << 30), (fid::HOST_BEHAVIOR_SUPPORT, 4096)] {
+        refused(&mut c, &set_feature(fid, 0), length, Status::DATA_SGL_LENGTH_INVALID);
+    }
+    refused(&mut c, &set_feature(fid::ARBITRATION, 1), 4, Status::DATA_SGL_LENGTH_INVALID);
+    let sqe = set_feature(fid::ARBITRATION, 1);
+    let outcome = c.execute(&sqe, Data::Here(&[0; 4]), Instant::now());
+    assert!(matches!(outcome, Outcome::Answer(cqe) if !cqe.status().is_success()));
+}
+
+#[test]
+fn the_value_of_a_controller_is_not_that_of_a_namespace() {
+    let mut c = enabled();
+    for nsid in [0, NSID_ALL] {
+        assert_eq!(run(&mut c, &of(nsid, set_feature(fid::ARBITRATION, 3)), 0), success());
+    }
+    // Whether there is such a namespace or not, its identifier could be one.
+    for nsid in [1, 2] {
+        let set = of(nsid, set_feature(fid::ARBITRATION, 1));
+        refused(&mut c, &set, 0, Status::FEATURE_NOT_NAMESPACE_SPECIFIC);
+        assert_eq!(dw0(&mut c, &of(nsid, get_feature(fid::ARBITRATION, 0, 0))), 3);
+    }
+    refused(&mut c, &of(1025, set_feature(fid::ARBITRATION, 1)), 0, Status::INVALID_NAMESPACE);
+    refused(&mut c, &of(1025, get_feature(fid::ARBITRATION, 0, 0)), 0, Status::INVALID_NAMESPACE);
+}
+
+#[test]
+fn the_reservation_mask_is_one_for_each_namespace() {
+    let mut c = enabled();
+    let get = |nsid| of(nsid, get_feature(fid::RESERVATION_MASK, 0, 0));
+    let set = |nsid, mask| of(nsid, set_feature(fid::RESERVATION_MASK, mask));
+    assert_eq!(dw0(&mut c, &get_feature(fid::RESERVATION_MASK, 3, 0)), 0b110);
+    assert_eq!(run(&mut c, &set(3, 0b1111), 0), success());
+    assert_eq!((dw0(&mut c, &get(1)), dw0(&mut c, &get(3))), (0, 0b1110));
+    assert_eq!(c.association().reservation_mask(3).0, 0b1110);
+    assert_eq!(run(&mut c, &set(NSID_ALL, 0b0010), 0), success());
+    assert_eq!((dw0(&mut c, &get(1)), dw0(&mut c, &get(3))), (0b0010, 0b0010));
+    for (nsid, status) in [
+        (0, Status::INVALID_NAMESPACE),
+        (2, Status::INVALID_FIELD),
+        (1025, Status::INVALID_NAMESPACE),
+    ] {
+        refused(&mut c, &set(nsid, 0), 0, status);
+        refused(&mut c, &get(nsid), 0, status);
+    }
+    refused(&mut c, &get(NSID_ALL), 0, Status::INVALID_NAMESPACE);
+}
+
+#[test]
+fn a_host_protects_a_namespace_and_all_are_told() {
+    let mut c = enabled();
+    let other = crate::testing::connect(c.association().subsystem(), 2);
+    other.events().configure(u32::MAX);
+    let get = |nsid| of(nsid, get_feature(fid::WRITE_PROTECTION, 0, 0));
+    let set = |nsid, state| of(nsid, set_feature(fid::WRITE_PROTECTION, state));
+    let attributes = |c: &mut Controller, nsid| {
+        let bytes = data(c, &identify(cns::NAMESPACE, nsid), 4096);
+        IdentifyNamespace::ref_from_bytes(&bytes).unwrap().nsattr
+    };
+    let flushed = Outcome::Flush(Cqe::new(0, Status::SUCCESS));
+    assert_eq!(run(&mut c, &set(1, 1), 0), flushed, "what was written before is kept");
+    assert_eq!((dw0(&mut c, &get(1)), dw0(&mut c, &get(3))), (1, 0));
+    assert_eq!((attributes(&mut c, 1), attributes(&mut c, 3)), (1, 0));
+    let event = other.events().next();
+    assert_eq!(event, Some(Event::NAMESPACE_ATTRIBUTE_CHANGED));
+    assert_eq!(dw0(&mut c, &of(1, get_feature(fid::WRITE_PROTECTION, 1, 0))), 0);
+    assert_eq!(run(&mut c, &set(1, 0), 0), success());
+    assert_eq!(attributes(&mut c, 1), 0);
+    for state in 2..8 {
+        refused(&mut c, &set(1, state), 0, Status::INVALID_FIELD);
+    }
+    // What the target's own configuration protects, no host unprotects.
+    c.association().subsystem().namespace(3).unwrap().set_write_protected(true);
+    assert_eq!(run(&mut c, &set(3, 0), 0), success());
+    assert_eq!(attributes(&mut c, 3), 1);
+}
+
+#[test]
+fn what_is_reserved_is_not_looked_at_and_reads_as_zero() {
+    let mut c = enabled();
+    for (fid, kept) in
+        [(fid::ARBITRATION, 0xffff_ff07), (fid::VOLATILE_WRITE_CACHE, 1), (fid::WRITE_ATOMICITY, 1)]
+    {
+        assert_eq!(run(&mut c, &set_feature(fid, u32::MAX), 0), success());
+        assert_eq!(dw0(&mut c, &get_feature(fid, 0, 0)), kept, "{fid:#x}");
+    }
+    assert_eq!(dw0(&mut c, &set_feature(fid::ERROR_RECOVERY, 0xfffe_0005)), 0);
+    assert_eq!(dw0(&mut c, &get_feature(fid::ERROR_RECOVERY, 0, 0)), 5);
+    assert_eq!(dw0(&mut c, &set_feature(fid::POWER_MANAGEMENT, 0xffff_ff40)), 0);
+    assert_eq!(dw0(&mut c, &get_feature(fid::POWER_MANAGEMENT, 0, 0)), 0x40);
+    let all_sensors = get_feature(fid::TEMPERATURE_THRESHOLD, 0, 0xf << 16);
+    refused(&mut c, &all_sensors, 0, Status::INVALID_FIELD);
 }

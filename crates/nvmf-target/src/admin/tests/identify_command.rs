@@ -11,7 +11,8 @@ fn the_controller_tells_what_it_can() {
     assert_eq!(id.cntlid, 1);
     assert_eq!((id.nn.get(), id.mnan.get(), id.elpe, id.aerl), (1024, 1024, 63, 3));
     assert_eq!((id.cmic, id.anacap, id.nanagrpid.get()), (0b1011, 0x1f, 32));
-    assert_eq!(id.oncs, 0b1001_1101);
+    assert_eq!(id.oncs, 0b1_1111_1111);
+    assert_eq!((id.acl, id.nwpc, id.rtd3e.get()), (3, 1, 15_000_000));
     assert_eq!(id.max_transfer(4096), Some(limits::MAX_TRANSFER.into()));
     assert_eq!(id.model_number().as_str(), Some("nvmf"));
     assert_eq!(id.serial_number().as_str(), Some(c.association().subsystem().serial().as_str()));
@@ -42,6 +43,8 @@ fn lists_have_what_follows_the_given_identifier() {
     assert_eq!(list(cns::ACTIVE_NAMESPACES, 1), [3]);
     assert!(list(cns::ACTIVE_NAMESPACES, 3).is_empty());
     assert_eq!(list(cns::CSI_ACTIVE_NAMESPACES, 0), [1, 3]);
+    assert_eq!(list(cns::ALLOCATED_NAMESPACES, 1), [3]);
+    assert_eq!(list(cns::CSI_ALLOCATED_NAMESPACES, 0), [1, 3]);
     for nsid in [NSID_ALL, NSID_ALL - 1] {
         let sqe = identify(cns::ACTIVE_NAMESPACES, nsid);
         refused(&mut c, &sqe, 4096, Status::INVALID_NAMESPACE);
@@ -90,11 +93,60 @@ fn controllers_are_listed() {
 #[test]
 fn unknown_structures_and_wrong_lengths_are_refused() {
     let mut c = enabled();
-    for cns in [cns::NVM_SETS, cns::COMMAND_SETS, 0xff] {
+    for cns in [cns::NVM_SETS, cns::PRIMARY_CONTROLLER, cns::UUIDS, 0xff] {
         refused(&mut c, &identify(cns, 1), 4096, Status::INVALID_FIELD);
     }
     for length in [0, 4092, 4100] {
         let sqe = identify(cns::CONTROLLER, 0);
         refused(&mut c, &sqe, length, Status::DATA_SGL_LENGTH_INVALID);
     }
+}
+
+#[test]
+fn namespaces_are_allocated_to_those_who_may_see_them() {
+    let mut c = enabled();
+    let active = data(&mut c, &identify(cns::NAMESPACE, 1), 4096);
+    assert_eq!(data(&mut c, &identify(cns::ALLOCATED_NAMESPACE, 1), 4096), active);
+    let hidden = c.association().subsystem().namespace(1).unwrap();
+    hidden.set_hosts(Some([crate::testing::nqn("nqn.somebody")].into()));
+    c.association().subsystem().refresh();
+    assert_eq!(data(&mut c, &identify(cns::ALLOCATED_NAMESPACE, 1), 4096), [0; 4096]);
+    let bytes = data(&mut c, &identify(cns::ALLOCATED_NAMESPACES, 0), 4096);
+    assert!(ActiveNamespaceList::ref_from_bytes(&bytes).unwrap().iter().eq([3]));
+    let mut sqe = identify(cns::CSI_ALLOCATED_NAMESPACE, 3);
+    assert_eq!(data(&mut c, &sqe, 4096), [0; 4096]);
+    sqe.set_cdw(11, 1 << 24);
+    refused(&mut c, &sqe, 4096, Status::INVALID_FIELD);
+}
+
+#[test]
+fn the_nvm_command_set_is_the_only_combination() {
+    let mut c = enabled();
+    let mut sqe = identify(cns::COMMAND_SETS, 0);
+    for cntid in [0xffff, 1] {
+        sqe.set_cdw(10, u32::from(cns::COMMAND_SETS) | cntid << 16);
+        assert_eq!(
+            data(&mut c, &sqe, 4096)[..16],
+            [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        );
+    }
+    sqe.set_cdw(10, u32::from(cns::COMMAND_SETS) | 9 << 16);
+    refused(&mut c, &sqe, 4096, Status::INVALID_FIELD);
+}
+
+#[test]
+fn a_controller_says_whether_it_was_there_before_its_host() {
+    let name = crate::testing::nqn(crate::testing::NQN);
+    let fixed = crate::Subsystem::builder(name).static_controllers(3).build().unwrap();
+    let request = nvmf_proto::connect::ConnectRequest {
+        controller: nvmf_proto::connect::ControllerChoice::StaticAny,
+        ..crate::testing::request(1)
+    };
+    let association = fixed.connect_admin(&request, &Arc::new(Port::none())).unwrap();
+    let fcatt = |mut c: Controller| {
+        let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);
+        IdentifyController::ref_from_bytes(&bytes).unwrap().fcatt
+    };
+    assert_eq!(fcatt(enabled_for(association)), 1);
+    assert_eq!(fcatt(enabled()), 0);
 }

@@ -49,7 +49,7 @@ fn the_other_pages_are_there() {
     let effects = data(&mut c, &log(lid::COMMAND_EFFECTS, 0, 4096), 4096);
     let effects = CommandEffects::ref_from_bytes(&effects).unwrap();
     assert_eq!(effects.iocs[usize::from(opcode::nvm::VERIFY)], 1);
-    for lid in [0x00, 0x06, 0x70, 0xff] {
+    for lid in [0x06, 0x0d, 0x70, 0xff] {
         refused(&mut c, &log(lid, 0, 512), 512, Status::INVALID_LOG_PAGE);
     }
 }
@@ -123,4 +123,92 @@ fn changed_namespaces_are_listed_until_the_host_has_read_them() {
     assert_eq!(list(true), [3, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(list(false), [3, 0, 0, 0, 0, 0, 0, 0], "retained");
     assert_eq!(list(false), [0; 8]);
+}
+
+#[test]
+fn each_page_and_feature_that_there_is_is_listed() {
+    let mut c = enabled();
+    let page = data(&mut c, &log(lid::SUPPORTED, 0, 1024), 1024);
+    let pages = SupportedLogPages::ref_from_bytes(&page).unwrap();
+    for lid in 0..=0xff {
+        let known = pages.supported().any(|page| page == lid);
+        let read = run(&mut c, &log(lid, 0, 64), 64);
+        assert_eq!(matches!(read, Outcome::Data(_)), known, "{lid:#x}");
+    }
+    let page = data(&mut c, &log(lid::FEATURE_EFFECTS, 0, 1024), 1024);
+    let features = FeatureEffects::ref_from_bytes(&page).unwrap();
+    for fid in 0..=0xff {
+        let known = features.fids[usize::from(fid)] != 0;
+        let told = run(&mut c, &get_feature(fid, 3, 0), 0);
+        let told = matches!(told, Outcome::Answer(cqe) if cqe.status().is_success());
+        assert_eq!(told, known, "{fid:#x}");
+    }
+    assert_eq!(features.fids[usize::from(fid::WRITE_PROTECTION)], 0x10_0005);
+    assert_eq!(features.fids[usize::from(fid::TIMESTAMP)], 0x20_0001);
+}
+
+#[test]
+fn command_effects_are_of_the_nvm_command_set() {
+    let mut c = enabled();
+    let get = GetLogPage::new(lid::COMMAND_EFFECTS, 0, 4096).unwrap();
+    let zoned = GetLogPage { csi: 2, ..get };
+    refused(&mut c, &zoned.to_sqe(), 4096, Status::INVALID_FIELD);
+    // Where they mean nothing they are not looked at.
+    let odd = GetLogPage { csi: 2, uuid_index: 1, lsp: 0x7f, lsi: 3, lid: lid::SMART, ..get };
+    assert_eq!(data(&mut c, &odd.to_sqe(), 4096).len(), 4096);
+}
+
+#[test]
+fn a_list_that_was_not_told_is_not_forgotten() {
+    let mut c = enabled();
+    c.association().subsystem().detach(3).unwrap();
+    refused(&mut c, &log(lid::CHANGED_NAMESPACES, 4100, 4), 4, Status::INVALID_FIELD);
+    refused(&mut c, &log(lid::CHANGED_NAMESPACES, 2, 4), 4, Status::INVALID_FIELD);
+    assert_eq!(data(&mut c, &log(lid::CHANGED_NAMESPACES, 0, 4), 4), [3, 0, 0, 0]);
+}
+
+#[test]
+fn writes_that_were_lost_are_an_event_and_a_critical_warning() {
+    let mut c = enabled();
+    assert_eq!(dw0(&mut c, &set_feature(fid::ASYNC_EVENT_CONFIG, 0x01)), 0);
+    assert_eq!(run(&mut c, &async_event_request(5), 0), Outcome::Hold);
+    let warning = |c: &mut Controller, rae| {
+        let get = GetLogPage { rae, ..GetLogPage::new(lid::SMART, 0, 512).unwrap() };
+        data(c, &get.to_sqe(), 512)[0]
+    };
+    let write = Sqe::new(opcode::nvm::WRITE);
+    c.association().failed(1, &write, Status::WRITE_FAULT);
+    assert_eq!((c.next_event(), warning(&mut c, true)), (None, 0), "it may go well again");
+    c.association().failed(1, &write, Status::WRITE_FAULT.with_dnr(true));
+    assert_eq!(c.next_event(), Some((5, Cqe::with_dw0(0, 0x02_0001))));
+    assert_eq!(warning(&mut c, false), SmartLog::WARNING_RELIABILITY);
+    c.association().failed(1, &write, Status::WRITE_FAULT.with_dnr(true));
+    assert_eq!(run(&mut c, &async_event_request(6), 0), Outcome::Hold);
+    assert_eq!(c.next_event(), None, "told once");
+}
+
+#[test]
+fn each_notification_of_a_reservation_is_read_once_and_a_masked_one_never() {
+    use nvme_spec::reservation::Notification;
+    let mut c = enabled();
+    let association = Arc::clone(c.association());
+    association.notify(1, Notification::ReservationReleased);
+    association.notify(3, Notification::RegistrationPreempted);
+    association.notify(2, Notification::ReservationReleased);
+    let event = Some((8, Cqe::with_dw0(0, 0x80_0006)));
+    assert_eq!(run(&mut c, &async_event_request(8), 0), Outcome::Hold);
+    assert_eq!(c.next_event(), event);
+    let page = log(lid::RESERVATION_NOTIFICATION, 0, 64);
+    refused(&mut c, &log(lid::RESERVATION_NOTIFICATION, 68, 4), 4, Status::INVALID_FIELD);
+    let what = |page: Vec<u8>| (page[0], page[8], page[9], page[12]);
+    assert_eq!(what(data(&mut c, &page, 64)), (1, 2, 1, 1));
+    assert_eq!(run(&mut c, &async_event_request(8), 0), Outcome::Hold);
+    assert_eq!(c.next_event(), event, "there is more");
+    assert_eq!(what(data(&mut c, &page, 64)), (2, 1, 0, 3), "2 is no namespace of its host");
+    assert_eq!(what(data(&mut c, &page, 64)), (0, 0, 0, 0));
+    let mut mask = set_feature(fid::RESERVATION_MASK, 0b100);
+    mask.nsid.set(1);
+    assert_eq!(run(&mut c, &mask, 0), success());
+    association.notify(1, Notification::ReservationReleased);
+    assert_eq!(what(data(&mut c, &page, 64)), (0, 0, 0, 0));
 }

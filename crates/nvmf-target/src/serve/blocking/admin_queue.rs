@@ -1,7 +1,7 @@
 //! Serving an admin queue, which is an association's life.
 
-use std::io::IoSlice;
-use std::sync::Arc;
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use nvme_spec::{Cqe, Status};
@@ -10,7 +10,8 @@ use nvmf::controller::{Command, PendingConnect, QueuePair};
 use nvmf::transport::{DataError, TransportError};
 
 use super::{DATA_TIMEOUT, DRAIN, Next, Origin, Shared, next, refuse};
-use crate::admin::{Controller, Outcome};
+use crate::abort::AbortReply;
+use crate::admin::{Controller, Data, MOST_DATA, Outcome};
 use crate::limits;
 use crate::serve::Ending;
 use crate::who::{Who, say};
@@ -91,9 +92,29 @@ impl AdminQueue {
         }
     }
 
-    fn command(&mut self, command: Command) -> Result<Option<End>, TransportError> {
+    fn command(&mut self, mut command: Command) -> Result<Option<End>, TransportError> {
         let deadline = Deadline::after(DATA_TIMEOUT);
-        match self.controller.execute(command.sqe(), command.data_len(), Instant::now()) {
+        let data = Data::AtHost(command.data_len());
+        let mut outcome = self.controller.execute(command.sqe(), data, Instant::now());
+        if let Outcome::Receive(length) = outcome {
+            let mut data = vec![0; length.min(MOST_DATA) as usize];
+            let room = &mut [IoSliceMut::new(&mut data)];
+            match self.queue.receive_data(&mut command, 0, room, deadline) {
+                Ok(()) => {
+                    let data = Data::Here(&data);
+                    outcome = self.controller.execute(command.sqe(), data, Instant::now());
+                }
+                Err(DataError::Transport(error)) => return Err(error),
+                Err(error) => {
+                    say!(warn, self.who, %error, "admin data not received");
+                    self.queue.fail(command, Status::DATA_TRANSFER_ERROR);
+                    return Ok(None);
+                }
+            }
+        }
+        match outcome {
+            // It was received.
+            Outcome::Receive(_) => self.queue.fail(command, Status::INTERNAL_ERROR),
             Outcome::Answer(cqe) => self.queue.respond(command, cqe),
             Outcome::Data(data) => {
                 match self.queue.respond_with_data(command, &[IoSlice::new(&data)], deadline) {
@@ -112,15 +133,33 @@ impl AdminQueue {
                 }
                 self.queue.respond(command, cqe);
             }
+            Outcome::AbortIo { qid, cid } => {
+                let (tell, told) = mpsc::channel();
+                let reply = AbortReply::new(move |aborted| {
+                    // Nobody listens any more once it has taken too long.
+                    let _ = tell.send(aborted);
+                });
+                self.controller.association().abort(qid, cid, reply);
+                let aborted = told.recv_timeout(limits::ABORT_TIMEOUT).unwrap_or(false);
+                let cqe = self.controller.abort_answer(aborted);
+                self.queue.respond(command, cqe);
+            }
+            Outcome::Flush(cqe) => {
+                let association = self.controller.association();
+                match association.subsystem().flush() {
+                    Ok(()) => self.queue.respond(command, cqe),
+                    Err(status) => {
+                        let status = association.failed(0, command.sqe(), status);
+                        self.queue.fail(command, status);
+                    }
+                }
+            }
             Outcome::Reset(cqe) => return self.reset(command, cqe),
             Outcome::Shutdown(cqe) => {
                 self.queue.respond(command, cqe);
                 self.queue.flush(deadline)?;
-                match self.controller.association().subsystem().flush() {
-                    Ok(()) => self.controller.shutdown_complete(),
-                    // The host must not take its data for safe.
-                    Err(_) => self.controller.fail(),
-                }
+                let durable = self.controller.association().subsystem().flush();
+                self.controller.shut_down(durable);
             }
         }
         Ok(None)

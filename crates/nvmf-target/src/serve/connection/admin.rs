@@ -9,7 +9,8 @@ use nvme_spec::{Cqe, Status};
 
 use super::ending::{Life, Why};
 use super::{Connection, Stage};
-use crate::admin::{Controller, Outcome};
+use crate::abort::AbortReply;
+use crate::admin::{Controller, Data, Outcome};
 use crate::limits;
 use crate::serve::Ending;
 use crate::serve::core::{Context, Post};
@@ -24,8 +25,21 @@ pub(super) struct Admin {
     /// Commands that wait for an event, by their identifiers.
     held: Vec<(u16, u16)>,
     busy: Busy,
-    /// Commands that came while it was busy.
-    stalled: VecDeque<u16>,
+    /// Commands that came while it was busy, with their data if that came too.
+    stalled: VecDeque<(u16, Option<Vec<u8>>)>,
+    /// Abort commands that wait to hear from an I/O queue.
+    aborting: Vec<Aborting>,
+    next_token: u64,
+}
+
+/// An Abort command that waits to hear from an I/O queue.
+#[derive(Debug)]
+struct Aborting {
+    /// What the queue's word comes with: the slot may be another command's by then.
+    token: u64,
+    slot: u16,
+    /// It waits no longer than to this time.
+    until: Option<Instant>,
 }
 
 /// What has to end before the next command.
@@ -38,14 +52,22 @@ enum Busy {
         cqe: Cqe,
         deadline: Option<Instant>,
     },
-    /// Everything has to become durable.
-    Flushing,
+    /// Everything has to become durable; then this command is answered, or the shutdown complete.
+    Flushing(Option<(u16, Cqe)>),
 }
 
 impl Admin {
     pub(super) fn new(controller: Controller) -> Self {
         let association = Ending(Arc::clone(controller.association()));
-        Self { controller, association, held: Vec::new(), busy: Busy::No, stalled: VecDeque::new() }
+        Self {
+            controller,
+            association,
+            held: Vec::new(),
+            busy: Busy::No,
+            stalled: VecDeque::new(),
+            aborting: Vec::new(),
+            next_token: 0,
+        }
     }
 
     /// Says how others end the connection, and how they wake it to tell its host of events.
@@ -68,8 +90,11 @@ impl Admin {
         match self.busy {
             // A host that waits for this controller is not silent.
             Busy::Resetting { deadline, .. } => deadline,
-            Busy::Flushing => None,
-            Busy::No => self.controller.deadline(),
+            Busy::Flushing(_) => None,
+            Busy::No => {
+                let aborts = self.aborting.iter().filter_map(|aborting| aborting.until);
+                aborts.chain(self.controller.deadline()).min()
+            }
         }
     }
 
@@ -90,20 +115,39 @@ impl Admin {
 }
 
 impl Connection {
-    /// A command on the admin queue, its data (which no command here needs) come and gone.
+    /// A command on the admin queue without data, or whose data is with the host.
     pub(super) fn admin_command(&mut self, cx: &mut Context, slot: u16) {
+        self.admin_execute(cx, slot, None);
+    }
+
+    /// A command on the admin queue whose data has come: `whole`, or in its staging.
+    pub(super) fn admin_data(&mut self, cx: &mut Context, slot: u16, whole: Option<&[u8]>) {
+        let data = match whole {
+            Some(whole) => whole.to_vec(),
+            None => self.entries.get(slot).staging.take_parts().concat(),
+        };
+        self.admin_execute(cx, slot, Some(data));
+    }
+
+    fn admin_execute(&mut self, cx: &mut Context, slot: u16, received: Option<Vec<u8>>) {
         let Stage::Admin(admin) = &mut self.stage else { return };
         if !matches!(admin.busy, Busy::No) {
-            return admin.stalled.push_back(slot);
+            return admin.stalled.push_back((slot, received));
         }
         let entry = self.entries.get(slot);
-        let (sqe, length) = (entry.sqe, entry.data.length());
-        match admin.controller.execute(&sqe, length, cx.now) {
+        let sqe = entry.sqe;
+        let data = match &received {
+            Some(data) => Data::Here(data),
+            None => Data::AtHost(entry.data.length()),
+        };
+        match admin.controller.execute(&sqe, data, cx.now) {
+            Outcome::Receive(_) => self.request_data(cx, slot, 0),
             Outcome::Answer(cqe) => self.respond(slot, cqe),
             Outcome::Data(data) => {
                 self.entries.get(slot).out.push(Bytes::from(data));
                 self.respond_with_data(slot);
             }
+            Outcome::Flush(cqe) => self.flush(cx, Some((slot, cqe))),
             Outcome::Hold => admin.held.push((sqe.cid.get(), slot)),
             Outcome::AbortHeld(cid, cqe) => {
                 let held = admin.held.iter().position(|(held, _)| *held == cid);
@@ -113,10 +157,11 @@ impl Connection {
                 }
                 self.respond(slot, cqe);
             }
+            Outcome::AbortIo { qid, cid } => self.abort_io(cx, slot, qid, cid),
             Outcome::Reset(cqe) => self.reset(cx, slot, cqe),
             Outcome::Shutdown(cqe) => {
                 self.respond(slot, cqe);
-                self.shutdown(cx);
+                self.flush(cx, None);
             }
         }
         self.tell_events();
@@ -158,15 +203,48 @@ impl Connection {
         }
     }
 
-    /// Makes everything durable, which may take long.
-    fn shutdown(&mut self, cx: &mut Context) {
+    /// Asks an I/O queue to abort a command, and answers when it has said whether it did.
+    fn abort_io(&mut self, cx: &mut Context, slot: u16, qid: u16, cid: u16) {
         let Stage::Admin(admin) = &mut self.stage else { return };
-        admin.busy = Busy::Flushing;
+        let token = admin.next_token;
+        admin.next_token = token.wrapping_add(1);
+        admin.aborting.push(Aborting {
+            token,
+            slot,
+            until: cx.now.checked_add(limits::ABORT_TIMEOUT),
+        });
+        let (post, conn) = (cx.post.clone(), self.id);
+        let reply = AbortReply::new(move |aborted| {
+            // Without the core there is nobody to tell.
+            drop(post.post(Post::Aborted { conn, token, aborted }));
+        });
+        admin.association.0.abort(qid, cid, reply);
+        let deadline = admin.deadline();
+        self.arm(cx, deadline);
+    }
+
+    /// An I/O queue says whether it aborted a command.
+    pub(in crate::serve) fn aborted(&mut self, cx: &mut Context, token: u64, aborted: bool) {
+        let Stage::Admin(admin) = &mut self.stage else { return };
+        let Some(at) = admin.aborting.iter().position(|aborting| aborting.token == token) else {
+            return;
+        };
+        let slot = admin.aborting.swap_remove(at).slot;
+        let cqe = admin.controller.abort_answer(aborted);
+        let deadline = admin.deadline();
+        self.respond(slot, cqe);
+        self.arm(cx, deadline);
+    }
+
+    /// Makes everything durable, which may take long: for a command, or for a shutdown.
+    fn flush(&mut self, cx: &mut Context, command: Option<(u16, Cqe)>) {
+        let Stage::Admin(admin) = &mut self.stage else { return };
+        admin.busy = Busy::Flushing(command);
         let subsystem = Arc::clone(admin.association.0.subsystem());
         let (post, id) = (cx.post.clone(), self.id);
         self.outside += 1;
         cx.shared.jobs.run(move || {
-            let durable = subsystem.flush().is_ok();
+            let durable = subsystem.flush();
             // Without the core there is nobody to tell.
             let _ = post.post(Post::Flushed(id, durable));
         });
@@ -174,16 +252,26 @@ impl Connection {
     }
 
     /// Everything is durable, or cannot be made so.
-    pub(in crate::serve) fn flushed(&mut self, cx: &mut Context, durable: bool) {
+    pub(in crate::serve) fn flushed(&mut self, cx: &mut Context, durable: Result<(), Status>) {
         self.outside = self.outside.saturating_sub(1);
         let Stage::Admin(admin) = &mut self.stage else { return };
-        admin.busy = Busy::No;
-        if durable {
-            admin.controller.shutdown_complete();
-        } else {
-            // The host must not take its data for safe.
-            admin.controller.fail();
+        let command = match std::mem::replace(&mut admin.busy, Busy::No) {
+            Busy::Flushing(command) => command,
+            other => {
+                admin.busy = other;
+                return;
+            }
+        };
+        match (command, durable) {
+            (None, durable) => admin.controller.shut_down(durable),
+            (Some((slot, cqe)), Ok(())) => self.respond(slot, cqe),
+            (Some((slot, _)), Err(status)) => {
+                let sqe = &self.entries.get(slot).sqe;
+                let status = admin.association.0.failed(0, sqe, status);
+                self.fail(slot, status);
+            }
         }
+        self.tell_events();
         self.go_on(cx);
     }
 
@@ -191,9 +279,9 @@ impl Connection {
     fn go_on(&mut self, cx: &mut Context) {
         while let Stage::Admin(admin) = &mut self.stage
             && matches!(admin.busy, Busy::No)
-            && let Some(slot) = admin.stalled.pop_front()
+            && let Some((slot, received)) = admin.stalled.pop_front()
         {
-            self.admin_command(cx, slot);
+            self.admin_execute(cx, slot, received);
         }
         if let Stage::Admin(admin) = &self.stage {
             let deadline = admin.deadline();
@@ -216,7 +304,12 @@ impl Connection {
             self.life = Life::Over;
             return;
         }
-        let deadline = admin.deadline();
-        self.arm(cx, deadline);
+        let late = admin.aborting.iter().filter(|abort| abort.until.is_some_and(|at| at <= cx.now));
+        let late: Vec<u64> = late.map(|aborting| aborting.token).collect();
+        late.into_iter().for_each(|token| self.aborted(cx, token, false));
+        if let Stage::Admin(admin) = &self.stage {
+            let deadline = admin.deadline();
+            self.arm(cx, deadline);
+        }
     }
 }

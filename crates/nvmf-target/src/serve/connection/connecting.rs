@@ -5,6 +5,7 @@ use nvme_spec::pdu::ADMIN_IN_CAPSULE;
 use nvmf_proto::connect::{ConnectCommand, ConnectRequest, Refusal, judge_command, judge_data};
 use nvmf_proto::tcp::Established;
 
+use super::abort::Remote;
 use super::{Admin, Connection, IoStage, Stage};
 use crate::serve::core::{Context, Post};
 use crate::who::say;
@@ -89,8 +90,12 @@ impl Connection {
             })
         } else {
             let stopper = self.guard.stopper();
-            let stop = stopper.clone();
-            cx.shared.join(request, &self.origin, move || stop.stop()).map(|membership| {
+            let remote = Remote { stopper: stopper.clone(), post: cx.post.clone(), conn: self.id };
+            cx.shared.join(request, &self.origin, remote).map(|membership| {
+                let (post, id) = (cx.post.clone(), self.id);
+                // Without the core nothing waits.
+                membership
+                    .abort_by(move |nsid, done| drop(post.post(Post::Preempted(id, nsid, done))));
                 let stage = IoStage::new(membership, stopper);
                 (stage.cntlid(), cx.shared.accept_options().in_capsule, Stage::Io(stage))
             })

@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use nvmf_engine::End;
+use nvmf_engine::{End, Engine};
 use nvmf_proto::Violation;
 
 use super::{Admin, Connection, Stage};
@@ -89,7 +89,7 @@ impl Connection {
     }
 
     /// Its timer has run out.
-    pub(in crate::serve) fn due(&mut self, cx: &mut Context) {
+    pub(in crate::serve) fn due<E: Engine>(&mut self, cx: &mut Context, engine: &mut E) {
         self.arm(cx, None);
         match (self.life, &self.stage) {
             (Life::Lingering, _) => self.life = Life::Over,
@@ -98,6 +98,7 @@ impl Connection {
                 self.life = Life::Over;
             }
             (Life::Serving, Stage::Admin(_)) => self.admin_due(cx),
+            (Life::Serving, Stage::Io(_)) => self.limits_due(cx, engine),
             _ => {}
         }
     }
@@ -119,6 +120,9 @@ impl Connection {
     /// The target stops, since `since`: a connection with nothing under way ends.
     pub(in crate::serve) fn stop(&mut self, now: Instant, since: Instant) {
         let quiet = now.saturating_duration_since(self.heard) >= QUIET || now >= since + DRAIN;
+        if now >= since + DRAIN {
+            self.give_up_waiting();
+        }
         let sent = self.sending_since.is_none() && !self.tcp.wants_transmit();
         let idle = match &self.stage {
             Stage::Connecting(_) => true,

@@ -12,7 +12,7 @@ use nvmf_proto::digest::{Crc32c, crc32c};
 use nvmf_proto::pdu::PayloadSource;
 
 use crate::io::Operation;
-use crate::subsystem::Namespace;
+use crate::subsystem::{KeptPlace, Namespace};
 
 /// A command from its capsule until its answer is encoded.
 #[derive(Debug)]
@@ -31,6 +31,28 @@ pub(super) struct Entry {
     pub(super) held: usize,
     /// What the engine is busy with.
     pub(super) kept: Option<Operation<Arc<Namespace>>>,
+    /// Its place among those who write, while the engine is busy with it.
+    pub(super) writing: Option<KeptPlace>,
+    pub(super) fused: Fused,
+    /// It was not begun and not answered: it can be aborted.
+    pub(super) pending: bool,
+    /// The limits of its namespace have let it through.
+    pub(super) admitted: bool,
+    /// All of its data is in its staging, where it waits for something else.
+    pub(super) arrived: bool,
+    /// Its data was asked for.
+    pub(super) requested: bool,
+}
+
+/// Whether a command is one of two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Fused {
+    #[default]
+    No,
+    /// The first, with the second once that has come.
+    First(Option<u16>),
+    /// The second, with the first.
+    Second(u16),
 }
 
 /// Data for the host: mostly one piece.
@@ -57,6 +79,12 @@ impl Default for Entry {
             out,
             held: 0,
             kept: None,
+            writing: None,
+            fused: Fused::No,
+            pending: false,
+            admitted: false,
+            arrived: false,
+            requested: false,
         }
     }
 }
@@ -65,6 +93,11 @@ impl Entry {
     /// There is nothing in it that a command would have to give back.
     fn is_bare(&self) -> bool {
         self.held == 0 && self.out.first.is_empty() && self.staging.length == 0
+    }
+
+    /// The command, and the length of its data in bytes.
+    pub(super) fn whole(&self) -> (Sqe, u32) {
+        (self.sqe, self.data.length())
     }
 
     /// Moves `length` bytes at `offset` of the data for the host into a message.
@@ -117,7 +150,9 @@ impl Entries {
     pub(super) fn begin(&mut self, slot: u16, sqe: &Sqe, data: DataLocation) -> &mut Entry {
         let entry = self.get(slot);
         debug_assert!(entry.is_bare(), "slot {slot} is in use");
-        (entry.sqe, entry.data, entry.answer) = (*sqe, data, None);
+        (entry.sqe, entry.data, entry.answer, entry.fused) = (*sqe, data, None, Fused::No);
+        entry.pending = true;
+        (entry.admitted, entry.arrived, entry.requested) = (false, false, false);
         entry
     }
 
@@ -129,6 +164,13 @@ impl Entries {
             self.reach(slot);
         }
         &mut self.0[at]
+    }
+
+    /// The slots of commands on a namespace that were not begun.
+    pub(super) fn pending_on(&self, nsid: u32) -> Vec<u16> {
+        let slots = (0u16..).zip(&self.0);
+        let pending = slots.filter(|(_, entry)| entry.pending && entry.sqe.nsid.get() == nsid);
+        pending.map(|(slot, _)| slot).collect()
     }
 
     /// Forgets a command; returns the memory that it was accounted for.
@@ -281,6 +323,11 @@ impl Staging {
             }
         }
         whole
+    }
+
+    /// What is there, in one piece.
+    pub(super) fn copied(&self) -> Vec<u8> {
+        self.parts.iter().flat_map(|part| part.buffer.iter().copied()).collect()
     }
 
     fn discard(&mut self, pool: &mut Pool) {

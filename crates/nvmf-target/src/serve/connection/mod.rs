@@ -4,11 +4,14 @@
 //! depends on the stage: [`connecting`], [`admin`], [`io`]. Answers leave together, in one message
 //! at a time: what becomes ready while one is in flight is for the next.
 
+mod abort;
 mod admin;
 mod connecting;
 mod ending;
 mod entry;
+mod fused;
 mod io;
+mod limited;
 mod storage;
 
 use std::collections::VecDeque;
@@ -32,6 +35,7 @@ use admin::Admin;
 use connecting::Connecting;
 use ending::{Life, Why};
 use entry::Entries;
+use fused::First;
 use io::IoStage;
 
 pub(super) use storage::{FileTable, JobDone};
@@ -241,6 +245,10 @@ impl Connection {
         if let Stage::Io(stage) = &self.stage {
             stage.count();
             self.entries.get(slot).began = Some(cx.now);
+            let fused = sqe.fuse() != 0 || stage.first != First::None;
+            if fused && !self.fuse(slot) {
+                return;
+            }
         }
         if let DataLocation::InCapsule { length } = data {
             self.owe(cx);
@@ -273,11 +281,11 @@ impl Connection {
         self.owed = self.owed.saturating_sub(1);
         self.owed_since = cx.now;
         if damaged {
-            return self.fail(slot, Status::TRANSIENT_TRANSPORT_ERROR);
+            return self.lost(slot, Status::TRANSIENT_TRANSPORT_ERROR);
         }
         match &self.stage {
             Stage::Connecting(_) => self.connect_data(cx, slot, whole),
-            Stage::Admin(_) => self.admin_command(cx, slot),
+            Stage::Admin(_) => self.admin_data(cx, slot, whole),
             Stage::Io(_) => self.io_execute(cx, engine, slot, whole),
         }
     }
@@ -294,8 +302,16 @@ impl Connection {
             // The command has other data than its fields say.
             Err(error) => {
                 say!(warn, self.who, %error, "data not received");
-                self.fail(slot, Status::DATA_TRANSFER_ERROR);
+                self.lost(slot, Status::DATA_TRANSFER_ERROR);
             }
+        }
+    }
+
+    /// A command's data does not come as it should.
+    fn lost(&mut self, slot: u16, status: Status) {
+        match &self.stage {
+            Stage::Io(_) => self.data_lost(slot, status),
+            Stage::Connecting(_) | Stage::Admin(_) => self.fail(slot, status),
         }
     }
 
@@ -318,9 +334,16 @@ impl Connection {
         self.held += bytes;
     }
 
+    /// The memory that a command takes does not count while it waits.
+    fn let_go(&mut self, slot: u16) {
+        self.held -= std::mem::take(&mut self.entries.get(slot).held).min(self.held);
+    }
+
     /// Answers a command.
     fn respond(&mut self, slot: u16, cqe: Cqe) {
-        let cid = self.entries.get(slot).sqe.cid.get();
+        let entry = self.entries.get(slot);
+        entry.pending = false;
+        let cid = entry.sqe.cid.get();
         self.who.response(cid, &cqe);
         self.entries.get(slot).answer = Some(cqe.status());
         self.tcp.respond(slot, cqe);
@@ -387,6 +410,11 @@ impl Connection {
         self.spare = message;
         self.sending_since = None;
         self.held -= std::mem::take(&mut self.flying).min(self.held);
+        self.memory_is_free(cx, engine);
+    }
+
+    /// Begins commands that waited for memory, as many as there is room for.
+    fn memory_is_free<E: Engine>(&mut self, cx: &mut Context, engine: &mut E) {
         while let Some(slot) = self.waiting.front().copied()
             && let length = self.entries.get(slot).data.length() as usize
             && has_room(self.held, length)
@@ -396,11 +424,12 @@ impl Connection {
         }
     }
 
-    /// Lets go of namespaces that are no more.
-    pub(super) fn refresh(&mut self) {
+    /// Lets go of namespaces that are no more, and has those ask again that wait for limits.
+    pub(super) fn refresh<E: Engine>(&mut self, cx: &mut Context, engine: &mut E) {
         if let Stage::Io(stage) = &mut self.stage {
             stage.refresh();
         }
+        self.limits_changed(cx, engine);
     }
 
     /// Forgets its timer.

@@ -10,14 +10,16 @@ use std::sync::{Arc, Weak};
 use bytes::{Bytes, BytesMut};
 use nvme_spec::Status;
 use nvmf_engine::{ConnId, Engine, FileId, FileOp, Pool, prefetch};
-use nvmf_storage::{Access, Backend, Durability, FileAccess, Resident};
+use nvmf_storage::{Access, Durability, FileAccess, Resident};
 
 use super::entry::Entry;
 use crate::association::IoQueue;
-use crate::io::{Kind, Operation, Transfer, flush_all, storage_status};
+use crate::io::{
+    self as commands, By, Failed, Kind, Operation, Transfer, flush_all, storage_status,
+};
 use crate::serve::core::{Context, Post};
 use crate::statistics::Counters;
-use crate::subsystem::Namespace;
+use crate::subsystem::{self, Namespace};
 
 /// How it went with a command.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ pub(super) enum Done {
     Succeeded,
     /// Its data for the host is in its entry.
     Read,
-    Failed(Status),
+    Failed(Failed),
     /// A job or the engine is busy with it.
     Outside,
 }
@@ -42,7 +44,7 @@ pub(in crate::serve) struct Place {
 pub(in crate::serve) struct JobDone {
     pub(in crate::serve) place: Place,
     /// The data to send, if there is any; `None` if the job panicked.
-    pub(in crate::serve) result: Option<Result<Vec<u8>, Status>>,
+    pub(in crate::serve) result: Option<Result<Vec<u8>, Failed>>,
 }
 
 /// What is done at once on memory, in bytes: copying or comparing more would keep others waiting.
@@ -74,7 +76,18 @@ pub(super) struct Execution<'a, E> {
 impl<E: Engine> Execution<'_, E> {
     /// Executes it, or begins to.
     pub(super) fn run(mut self, operation: &Operation<&Arc<Namespace>>) -> Done {
-        let backend = operation.namespace().backend();
+        let ns = operation.namespace();
+        let backend = ns.backend();
+        let place = if operation.writes() {
+            match ns.enter(self.membership.association().host_id()) {
+                Ok(Some(place)) => Some(place),
+                // A fused pair is at it, which a job can wait for.
+                Ok(None) => return self.job(operation),
+                Err(status) => return Done::Failed(status.into()),
+            }
+        } else {
+            None
+        };
         let done = match operation.kind() {
             Kind::Read { offset, length, durable } => match backend.access() {
                 Access::Resident(memory) => self.lend(memory, offset, length),
@@ -82,16 +95,16 @@ impl<E: Engine> Execution<'_, E> {
                 _ => Ok(self.job(operation)),
             },
             Kind::Write { offset, durability, .. } => match backend.access() {
-                Access::Resident(memory) => self.store(&**backend, memory, offset, durability),
+                Access::Resident(memory) => self.store(operation, memory, offset, durability),
                 Access::File(file) if durability == Durability::Cached => {
-                    self.write(operation, file, offset)
+                    self.write(operation, file, offset, place)
                 }
+                // It takes a place of its own when it has a thread.
                 _ => Ok(self.job(operation)),
             },
             _ if is_quick(operation) => {
-                let counters = self.membership.counters();
                 let mut data = self.gather();
-                let result = operation.execute(&mut data, counters);
+                let result = operation.perform(&mut data, &self.membership.by());
                 return result.map_or_else(Done::Failed, |()| Done::Succeeded);
             }
             _ => Ok(self.job(operation)),
@@ -101,7 +114,7 @@ impl<E: Engine> Execution<'_, E> {
 
     /// Flushes all these.
     pub(super) fn flush_all(mut self, namespaces: Vec<Arc<Namespace>>) -> Done {
-        self.outside(move || flush_all(&namespaces).map(|()| Vec::new()))
+        self.outside(move || Ok(flush_all(&namespaces).map(|()| Vec::new())?))
     }
 
     /// Reads by reference.
@@ -124,15 +137,17 @@ impl<E: Engine> Execution<'_, E> {
     /// Writes to memory, which may keep the buffers.
     fn store(
         &mut self,
-        backend: &dyn Backend,
+        operation: &Operation<&Arc<Namespace>>,
         memory: &dyn Resident,
         mut offset: u64,
         durability: Durability,
     ) -> Result<Done, nvmf_storage::Error> {
         if let Some(bytes) = self.whole {
+            let backend = operation.namespace().backend();
             backend.write(offset, &[IoSlice::new(bytes)], durability)?;
-            return Ok(Done::Succeeded);
+            return Ok(wrote(operation, bytes.len() as u64));
         }
+        let start = offset;
         for part in self.entry.staging.take_parts() {
             let length = part.len() as u64;
             if let Some(buffer) = memory.adopt(offset, part)? {
@@ -140,7 +155,7 @@ impl<E: Engine> Execution<'_, E> {
             }
             offset += length;
         }
-        Ok(Done::Succeeded)
+        Ok(wrote(operation, offset - start))
     }
 
     fn read(
@@ -157,7 +172,7 @@ impl<E: Engine> Execution<'_, E> {
             parts.into_iter().for_each(|part| self.entry.out.push(part.freeze()));
             return Ok(Done::Read);
         }
-        self.submit(operation, file, FileOp::Read { offset, parts })
+        self.submit(operation, file, FileOp::Read { offset, parts }, None)
     }
 
     /// Buffers of `length` bytes together, fit for direct I/O where that is wanted: one that the
@@ -175,12 +190,13 @@ impl<E: Engine> Execution<'_, E> {
         operation: &Operation<&Arc<Namespace>>,
         file: &dyn FileAccess,
         offset: u64,
+        place: Option<subsystem::Place<'_>>,
     ) -> Result<Done, nvmf_storage::Error> {
         let direct = file.alignment() > 1;
         let parts = match self.whole {
             Some(bytes) => {
                 if !direct && let Some(result) = file.try_write(offset, bytes) {
-                    return result.map(|()| Done::Succeeded);
+                    return result.map(|()| wrote(operation, bytes.len() as u64));
                 }
                 copied(&[bytes], self.room(bytes.len(), direct))
             }
@@ -194,26 +210,28 @@ impl<E: Engine> Execution<'_, E> {
                     aligned
                 } else if let Some(result) = try_write_all(file, offset, &parts) {
                     parts.into_iter().for_each(|part| self.cx.pool.give(part));
-                    return result.map(|()| Done::Succeeded);
+                    return result.map(|()| wrote(operation, length as u64));
                 } else {
                     parts
                 }
             }
         };
-        self.submit(operation, file, FileOp::Write { offset, parts })
+        self.submit(operation, file, FileOp::Write { offset, parts }, place)
     }
 
-    /// Leaves a read or write to the engine.
+    /// Leaves a read or write to the engine; a write keeps its place until it is done.
     fn submit(
         &mut self,
         operation: &Operation<&Arc<Namespace>>,
         file: &dyn FileAccess,
         op: FileOp,
+        place: Option<subsystem::Place<'_>>,
     ) -> Result<Done, nvmf_storage::Error> {
         let writing = matches!(op, FileOp::Write { .. });
         let kept = operation.keep();
         let id = self.cx.files.id(kept.shared(), file, self.engine);
         let id = id.map_err(|error| file.error_of(error, writing))?;
+        self.entry.writing = place.map(|place| place.keep(kept.shared()));
         self.entry.kept = Some(kept);
         let token = self.cx.files.token(self.place);
         self.engine.submit(id, op, token);
@@ -231,6 +249,7 @@ impl<E: Engine> Execution<'_, E> {
     /// Leaves a command to a thread that may wait.
     fn job(&mut self, operation: &Operation<&Arc<Namespace>>) -> Done {
         let operation = operation.keep();
+        let association = Arc::clone(self.membership.association());
         let counters = Arc::clone(self.membership.counters());
         let mut data = self.gather();
         self.outside(move || {
@@ -241,14 +260,15 @@ impl<E: Engine> Execution<'_, E> {
             if to_host > 0 {
                 data.resize(to_host, 0);
             }
-            operation.execute(&mut data, &counters)?;
+            let by = By { association: &association, counters: &counters };
+            operation.execute(&mut data, &by)?;
             data.truncate(to_host);
             Ok(data)
         })
     }
 
     /// Leaves work to a thread that may wait; it gives the data for the host.
-    fn outside(&mut self, work: impl FnOnce() -> Result<Vec<u8>, Status> + Send + 'static) -> Done {
+    fn outside(&mut self, work: impl FnOnce() -> Result<Vec<u8>, Failed> + Send + 'static) -> Done {
         let (post, place) = (self.cx.post.clone(), self.place);
         self.cx.shared.jobs.run(move || {
             let result = catch_unwind(AssertUnwindSafe(work)).ok();
@@ -268,7 +288,15 @@ fn failed<N: AsRef<Namespace>>(
     let writing = matches!(operation.transfer(), Transfer::FromHost(_));
     let status = storage_status(error, writing);
     operation.note_failure(error, status, counters);
-    Done::Failed(status)
+    Done::Failed(status.into())
+}
+
+/// The storage has taken what a command writes.
+fn wrote<N: AsRef<Namespace>>(operation: &Operation<N>, length: u64) -> Done {
+    match commands::wrote(operation.namespace(), place(operation), length) {
+        Ok(()) => Done::Succeeded,
+        Err(status) => Done::Failed(status.into()),
+    }
 }
 
 /// Whether a command on memory takes no longer than others can wait.
@@ -277,7 +305,7 @@ fn is_quick<N: AsRef<Namespace>>(operation: &Operation<N>) -> bool {
         Kind::Compare { length, .. } | Kind::Verify { length, .. } => length.into(),
         Kind::WriteZeroes { length, .. } => length,
         Kind::Flush => 0,
-        Kind::Hint { .. } => return true,
+        Kind::Hint { .. } | Kind::WriteUncorrectable { .. } => return true,
         _ => return false,
     };
     let access = operation.namespace().backend().access();
@@ -285,14 +313,14 @@ fn is_quick<N: AsRef<Namespace>>(operation: &Operation<N>) -> bool {
 }
 
 /// How it went with a command that a job did.
-pub(super) fn job_done(result: Result<Vec<u8>, Status>, entry: &mut Entry) -> Done {
+pub(super) fn job_done(result: Result<Vec<u8>, Failed>, entry: &mut Entry) -> Done {
     match result {
         Ok(data) if data.is_empty() => Done::Succeeded,
         Ok(data) => {
             entry.out.push(Bytes::from(data));
             Done::Read
         }
-        Err(status) => Done::Failed(status),
+        Err(failed) => Done::Failed(failed),
     }
 }
 
@@ -353,12 +381,15 @@ pub(super) fn file_done(
     result: io::Result<()>,
     cx: &mut Context,
 ) -> Done {
+    // Given back when all that follows is done.
+    let _place = entry.writing.take();
     let writing = matches!(op, FileOp::Write { .. });
+    let length = op.len() as u64;
     let parts = op.into_parts();
     match (result, operation.namespace().backend().access()) {
         (Ok(()), _) if writing => {
             parts.into_iter().for_each(|part| cx.pool.give(part));
-            Done::Succeeded
+            wrote(operation, length)
         }
         (Ok(()), _) => {
             parts.into_iter().for_each(|part| entry.out.push(part.freeze()));
@@ -367,7 +398,7 @@ pub(super) fn file_done(
         (Err(error), Access::File(file)) => {
             failed(&file.error_of(error, writing), operation, membership.counters())
         }
-        (Err(_), _) => Done::Failed(Status::INTERNAL_ERROR),
+        (Err(_), _) => Done::Failed(Status::INTERNAL_ERROR.into()),
     }
 }
 
