@@ -302,6 +302,14 @@ fn metrics_are_where_status_says_and_count_what_was_done() {
     assert!(line.ends_with(" 1048576"), "{line}");
     assert!(page.contains("nvmf_connects_total") && page.contains("nvmf_build_info"), "{page}");
 
+    target.ctl(&["namespace", "limit", NQN, "1", "--iops", "500", "--bandwidth", "1M"]);
+    let page = scrape(address);
+    for (gauge, value) in [("iops", "500"), ("bytes_per_second", "1048576")] {
+        let start = format!("nvmf_namespace_limit_{gauge}{{");
+        let line = page.lines().find(|line| line.starts_with(&start)).unwrap();
+        assert!(line.ends_with(&format!(" {value}")), "{line}");
+    }
+
     // They can be stopped and started, as any of it.
     target.edit(CONFIG);
     target.ctl(&["reload"]);

@@ -87,7 +87,14 @@ fn a_namespace_is_limited_protected_moved_and_made_private() {
     target.ctl(&["namespace", "limit", NQN, id, "--write-iops", "7", "--bandwidth", "2M"]);
     let limits = &target.namespace(1)["limits"];
     assert_eq!((&limits["write-iops"], &limits["bandwidth"]), (&7.into(), &"2M".into()));
+    target.ctl(&["namespace", "limit", NQN, id, "--iops", "100"]);
+    assert_eq!(target.namespace(1)["limits"]["write-iops"], Value::Null, "not named, no limit");
+    let bench = ["bench", &url, "--time", "1", "--warmup", "0.3", "-o", "json"];
+    let iops = |bench: Value| bench["total"]["ios"].as_u64().unwrap();
+    let limited = iops(json(&ok(&bench)));
+    assert!((50..200).contains(&limited), "{limited} commands in a second");
     target.ctl(&["namespace", "limit", NQN, id, "--none"]);
+    assert!(iops(json(&ok(&bench))) > 400);
     assert_eq!(target.namespace(1)["limits"], Value::Null);
 
     target.ctl(&["namespace", "set", NQN, id, "--read-only", "true"]);

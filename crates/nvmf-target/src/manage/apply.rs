@@ -259,6 +259,10 @@ fn plain(handle: &Handle, change: Change) -> Result<(), ChangeError> {
         Change::NamespaceRegrouped { subsystem, nsid, group } => {
             handle.change_namespace(&subsystem, nsid, NamespaceChange::AnaGroup(group.get()))
         }
+        Change::NamespaceLimited { subsystem, nsid, limits } => {
+            let limits = NamespaceChange::Limits(build::limits(limits));
+            handle.change_namespace(&subsystem, nsid, limits)
+        }
         Change::NamespaceResized { subsystem, nsid, bytes } => {
             handle.resize_namespace(&subsystem, nsid, Some(bytes)).map(drop)
         }
@@ -269,8 +273,14 @@ fn plain(handle: &Handle, change: Change) -> Result<(), ChangeError> {
             handle.set_discovery(build::discovery_nqn(&discovery), build::referrals(&discovery));
             Ok(())
         }
-        // The others were made ready.
-        _ => Ok(()),
+        // These were made ready.
+        Change::PortAdded { .. }
+        | Change::PortMoved { .. }
+        | Change::NamespaceAdded { .. }
+        | Change::SubsystemAdded { .. }
+        | Change::SubsystemReplaced { .. }
+        | Change::MetricsStarted { .. }
+        | Change::MetricsStopped => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a layout's parts are at run time.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use nvme_spec::Nqn;
@@ -7,7 +8,7 @@ use nvmf_storage::{NamespaceSpec, Source};
 
 use super::ManageError;
 use crate::config::layout;
-use crate::{Hosts, Namespace, Port, Referral, Subsystem, TargetBuilder, config};
+use crate::{Hosts, Limits, Namespace, Port, Referral, Subsystem, TargetBuilder, config};
 
 pub(super) fn discovery(builder: TargetBuilder, discovery: &layout::Discovery) -> TargetBuilder {
     builder.discovery(discovery_nqn(discovery)).referrals(referrals(discovery))
@@ -47,6 +48,18 @@ pub(super) fn hosts(hosts: Option<&config::Hosts>) -> Hosts {
     }
 }
 
+/// What hosts may ask of a namespace.
+pub(super) fn limits(of: layout::Limits) -> Limits {
+    Limits {
+        iops: of.iops.map(NonZeroU64::from),
+        read_iops: of.read_iops.map(NonZeroU64::from),
+        write_iops: of.write_iops.map(NonZeroU64::from),
+        bandwidth: of.bandwidth,
+        read_bandwidth: of.read_bandwidth,
+        write_bandwidth: of.write_bandwidth,
+    }
+}
+
 /// Makes a subsystem and opens its namespaces.
 pub(super) fn subsystem(of: &layout::Subsystem) -> Result<Arc<Subsystem>, ManageError> {
     let mut builder = Subsystem::builder(of.nqn.clone())
@@ -73,7 +86,8 @@ fn open(nqn: &Nqn, of: &layout::Namespace) -> Result<crate::NamespaceBuilder, Ma
     let mut builder = Namespace::open(of.nsid, &of.spec)
         .map_err(|source| ManageError::Open { nqn: Box::new(nqn.clone()), nsid: of.nsid, source })?
         .ana_group(of.ana_group.get())
-        .write_protected(of.read_only);
+        .write_protected(of.read_only)
+        .limits(limits(of.limits));
     if let Some(uuid) = of.uuid {
         builder = builder.uuid(uuid);
     }
