@@ -259,6 +259,7 @@ fn completions_and_manual_pages_are_made() {
         assert!(page(&format!("nvmf-ctl-{command}.1")).contains("socket"), "{command}");
     }
     let add = page("nvmf-ctl-namespace-add.1");
+    assert!(add.contains("\\- Add a namespace"), "{add}");
     assert!(add.contains("nvmf ctl namespace add") && add.contains("read\\-only"), "{add}");
 }
 
@@ -299,10 +300,16 @@ fn the_help_of_log_says_where_its_json_is_not_that_of_nvme_cli() {
 
 #[test]
 fn every_subcommand_has_help_with_an_example() {
-    let commands = [
+    for command in [
         "serve",
         "config",
         "ctl",
+        "ctl top",
+        "ctl subsystem",
+        "ctl namespace",
+        "ctl host",
+        "ctl port",
+        "ctl ana",
         "discover",
         "identify",
         "property",
@@ -313,9 +320,8 @@ fn every_subcommand_has_help_with_an_example() {
         "bench",
         "completions",
         "man",
-    ];
-    for command in commands {
-        let output = nvmf().args([command, "--help"]).output().unwrap();
+    ] {
+        let output = nvmf().args(command.split(' ')).arg("--help").output().unwrap();
         let help = text(&output.stdout);
         assert!(output.status.success() && help.contains("Example"), "{command}: {help}");
         assert!(help.contains(&format!("nvmf {command}")), "{command}: {help}");
