@@ -5,10 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{MAX_LINE, Reply, Request};
+use super::{Reply, Request};
 
 /// How long a target may take to do what is asked: it waits for commands under way.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The longest reply that is taken, in bytes: what a target says of itself grows with what it has.
+const MAX_REPLY: u64 = 64 << 20;
 
 /// Why a target was not told, or does not do, what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +66,8 @@ impl Client {
         line.push(b'\n');
         self.stream.get_mut().write_all(&line).map_err(plainly)?;
         let mut line = Vec::new();
-        let limit = MAX_LINE as u64;
-        if self.stream.by_ref().take(limit).read_until(b'\n', &mut line).map_err(plainly)? == 0 {
+        if self.stream.by_ref().take(MAX_REPLY).read_until(b'\n', &mut line).map_err(plainly)? == 0
+        {
             let ended = io::Error::new(io::ErrorKind::UnexpectedEof, "the target ended it");
             return Err(ended.into());
         }
@@ -90,6 +93,22 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn a_reply_may_be_longer_than_a_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let message = "m".repeat(5 << 20);
+        let reply = serde_json::to_string(&Reply::Error { message: message.clone() }).unwrap();
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(format!("{reply}\n").as_bytes())
+        });
+        let answer = Client::connect(&path).unwrap().call(&Request::Status {});
+        assert!(matches!(answer, Err(ClientError::Refused(said)) if said == message));
+        answering.join().unwrap().unwrap();
+    }
 
     #[test]
     fn a_target_that_is_silent_or_gone_is_said_to_be() {
