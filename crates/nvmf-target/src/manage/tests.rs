@@ -293,3 +293,50 @@ fn a_namespace_gets_larger_and_never_smaller() {
 fn image_grows(path: &Path, bytes: u64) {
     std::fs::File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
 }
+
+#[test]
+fn what_hosts_reserved_is_there_after_a_crash_and_goes_with_its_namespace() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let base = layout(&["mem:1M", "mem:1M"]);
+    let (state, found) = StateFile::open(&path, &base).unwrap();
+    let running = Running::start(found, Some(state.clone()));
+    let saved: crate::SavedReservations = serde_json::from_str(
+        r#"{"generation":1,"registrants":[{"host":"01010101010101010101010101010101","key":"0x7"}]}"#,
+    )
+    .unwrap();
+    for nsid in [1, 2] {
+        state.of(&nqn()).save(nsid, Some(&saved)).unwrap();
+    }
+    drop((running, state));
+
+    // Another configuration does not concern what is on the namespaces that it has, too.
+    let edited = layout(&["mem:1M", "mem:1M", "mem:1M"]);
+    let (state, found) = StateFile::open(&path, &edited).unwrap();
+    let running = Running::start(found, Some(state.clone()));
+    let ns = |nsid| running.manager.handle().namespace(&nqn(), nsid).unwrap();
+    assert_eq!(ns(1).saved_reservations(), Some(saved.clone()));
+    assert_eq!((ns(2).saved_reservations(), ns(3).saved_reservations()), (Some(saved), None));
+
+    // A namespace of the same number that is another disk has nothing of the old one.
+    let _ = running.manager.apply(layout(&["mem:1M", "null:1M"])).unwrap();
+    assert_eq!(ns(2).saved_reservations(), None);
+    assert_ne!(state.left(&nqn(), 1), Default::default());
+    assert_eq!(state.left(&nqn(), 2), Default::default());
+}
+
+#[test]
+fn limits_are_those_of_the_configuration() {
+    let running = Running::start(layout(&["mem:1M"]), None);
+    let limits = || running.manager.handle().namespace(&nqn(), 1).unwrap().limits();
+    assert_eq!(limits(), crate::Limits::default());
+    let limited = running.manager.edit(|config| {
+        let limits = &mut config.subsystems[0].namespaces[0].limits;
+        limits.iops = Some(100);
+        limits.read_bandwidth = Some("1M".into());
+        Ok(())
+    });
+    assert_eq!(limited.unwrap().changes, 1);
+    assert_eq!(limits().iops.map(u64::from), Some(100));
+    assert_eq!(limits().read_bandwidth.map(u64::from), Some(1 << 20));
+}
