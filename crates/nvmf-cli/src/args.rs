@@ -107,8 +107,8 @@ Examples:
   nvmf log nvme+tcp://127.0.0.1/SUBNQN 0xc0 --length 512 --raw > page.bin")]
     Log(Log),
     /// Show a controller's features, or set one
-    #[command(after_help = crate::feature::HELP)]
-    Feature(Feature),
+    #[command(after_help = crate::feature::args::HELP)]
+    Feature(crate::feature::args::Feature),
     /// Copy bytes from a namespace to a file or standard output
     #[command(after_help = "\
 Examples:
@@ -372,50 +372,6 @@ pub(crate) struct Log {
     pub connect: Connect,
 }
 
-/// `nvmf feature`
-#[derive(Args, Debug)]
-pub(crate) struct Feature {
-    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
-    pub target: Option<String>,
-    /// The feature's name or number; all that the controller has where left out.
-    pub feature: Option<String>,
-    #[command(flatten)]
-    pub output: Output,
-    /// Which value to show, or what can be done with it.
-    #[arg(long, value_name = "WHICH", default_value = "current")]
-    pub select: Selected,
-    /// Of this namespace; instead of TARGET's NSID. Else it is the controller's.
-    #[arg(long, aliases = NSID_ALIASES, value_name = "NSID", value_parser = parse_nsid)]
-    pub namespace_id: Option<u32>,
-    /// What else Get Features says, in dword 11: which threshold, for temperature.
-    #[arg(long, value_name = "N", value_parser = parse_dword, conflicts_with = "value")]
-    pub cdw11: Option<u32>,
-    /// Set the feature to this value, dword 11 of Set Features, and show what it is then.
-    #[arg(long, value_name = "N", value_parser = parse_dword, conflicts_with = "select")]
-    pub value: Option<u32>,
-    /// Set the feature with the bytes of FILE, or of standard input: `-`.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["select", "cdw11"])]
-    pub data: Option<PathBuf>,
-    /// Print the feature's data as it is.
-    #[arg(long, visible_alias = "raw-binary", conflicts_with = "output_format")]
-    pub raw: bool,
-    #[command(flatten)]
-    pub connect: Connect,
-}
-
-/// Which value of a feature.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Selected {
-    /// The one in effect.
-    Current,
-    /// The one that a controller starts with.
-    Default,
-    /// The one that is kept.
-    Saved,
-    /// Whether it can be saved and changed.
-    Supported,
-}
-
 /// `nvmf read`
 #[derive(Args, Debug)]
 pub(crate) struct Read {
@@ -585,10 +541,6 @@ fn parse_byte(text: &str) -> Result<u8, String> {
     parse_number(text)
         .and_then(|n| u8::try_from(n).ok())
         .ok_or_else(|| "a number is 0 to 255, or 0x00 to 0xff".to_owned())
-}
-
-fn parse_dword(text: &str) -> Result<u32, String> {
-    parse_number(text).ok_or_else(|| "a number is 0 to 4294967295, or as in 0x1f".to_owned())
 }
 
 /// A number in decimal or, with `0x`, in hexadecimal.

@@ -1,5 +1,6 @@
 //! `nvmf feature`
 
+pub(crate) mod args;
 mod shown;
 
 use std::io::{self, Read, Write};
@@ -13,29 +14,13 @@ use nvmf::spec::log::{FeatureEffects, GetLogPage, lid};
 use nvmf::spec::print::{FieldSink, Fields};
 use zerocopy::FromBytes;
 
-use crate::args::{self, Format, Selected, parse_number};
+use crate::args::{Format, parse_number};
 use crate::connect::Connector;
 use crate::failure::Usage;
 use crate::output;
 
+use args::Selected;
 use shown::Shown;
-
-pub(crate) const HELP: &str = "\
-Features, by name or by number (0x06):
-  arbitration, power, temperature, error-recovery, write-cache, queues, write-atomicity, events,
-  timestamp, keep-alive, host-behavior, host-id, reservation-mask, reservation-persistence,
-  write-protection
-or by the name that the specification has, as in \"Volatile Write Cache\".
-
-A controller is there as long as the connection of its host: what is set and not kept by the subsystem
-or a namespace ends with this command.
-
-Examples:
-  nvmf feature nvme+tcp://127.0.0.1/SUBNQN                     all that the controller has
-  nvmf feature nvme+tcp://127.0.0.1/SUBNQN write-cache
-  nvmf feature nvme+tcp://127.0.0.1/SUBNQN 0x04 --cdw11 0x100000 --select default -o json
-  nvmf feature nvme+tcp://127.0.0.1/SUBNQN write-cache --value 0
-  nvmf feature nvme+tcp://127.0.0.1/SUBNQN/1 reservation-persistence";
 
 /// The features that have a short name here.
 const NAMES: [(&str, u8); 15] = [

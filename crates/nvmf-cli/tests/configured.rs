@@ -118,6 +118,87 @@ fn what_was_acknowledged_is_there_after_a_kill() {
 }
 
 #[test]
+fn a_kill_in_the_middle_of_changes_loses_none_that_was_acknowledged() {
+    let target = Controlled::start_with_state(CONFIG);
+    let (socket, pid) = (target.path("control.sock"), target.server.pid());
+    let add = || {
+        let mut command = nvmf();
+        command.args(["ctl", "--socket"]).arg(&socket);
+        command.args(["namespace", "add", NQN, "null:1M"]).output().unwrap()
+    };
+    let acknowledged: Vec<u64> = std::thread::scope(|scope| {
+        let adding = scope.spawn(|| {
+            let done = std::iter::repeat_with(add).take_while(|output| output.status.success());
+            done.map(|output| text(&output.stdout).trim().parse().unwrap()).collect()
+        });
+        eventually("some are there", || target.namespace(9) != serde_json::Value::Null);
+        let pid = pid.to_string();
+        assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        adding.join().unwrap()
+    });
+    assert!(acknowledged.len() >= 7, "{acknowledged:?}");
+    let target = target.start_again_after_kill().unwrap();
+    for id in &acknowledged {
+        assert_eq!(target.namespace(*id)["source"], "null:1M", "namespace {id}");
+    }
+}
+
+#[test]
+fn what_is_saved_is_what_it_starts_with() {
+    let target = Controlled::start_with_state(CONFIG);
+    target.ctl(&["namespace", "add", NQN, "mem:1M"]);
+    target.ctl(&["save"]);
+    target.ctl(&["namespace", "add", NQN, "mem:2M"]);
+    let target = target.start_again_after_kill().unwrap();
+    assert_eq!(target.namespace(2)["source"], "mem:1M");
+    assert_eq!(target.namespace(3)["source"], "mem:2M");
+    assert!(!target.path("state.json.before").exists() && target.server.log().is_empty());
+}
+
+#[test]
+fn a_target_without_a_configuration_is_controlled_and_keeps_its_state_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (socket, state) = (at("control.sock"), at("state.json"));
+    let args = ["--nqn", NQN, "--namespace", "mem:1M", "--control", &socket, "--state", &state];
+    let ctl = |args: &[&str]| nvmf().arg("ctl").args(args).env("NVMF_CONTROL", &socket).output();
+    let server = Server::start_with(&args);
+    assert!(ctl(&["namespace", "add", NQN, "mem:2M"]).unwrap().status.success());
+    for (command, says) in [("reload", "without --config"), ("save", "name one")] {
+        let output = ctl(&[command]).unwrap();
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        common::one_line(&error);
+        assert!(error.contains(says), "{error}");
+    }
+    server.send("-HUP");
+    eventually("it is said", || server.log().contains("without --config"));
+    drop(server);
+    let server = Server::start_with(&args);
+    assert_eq!(ok(&["read", &server.namespace(2)]).len(), 2 << 20);
+}
+
+#[test]
+fn the_socket_has_a_place_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("target.toml");
+    fs::write(&config, CONFIG).unwrap();
+    let mut command = nvmf();
+    command.args(["serve", "--config"]).arg(&config).env("XDG_RUNTIME_DIR", folder.path());
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let status = || {
+        let mut command = nvmf();
+        command.args(["ctl", "status", "-o", "json"]).env("XDG_RUNTIME_DIR", folder.path());
+        command.output().unwrap()
+    };
+    eventually("it answers", || status().status.success());
+    assert_eq!(json(&status().stdout)["pid"], child.id());
+    assert!(folder.path().join("nvmf.sock").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_state_file_that_is_none_is_an_error_and_stays() {
     for garbage in ["", "garbage", "{\"version\":\"2\",\"base\":{},\"running\":{}}", "\0\0\0\0"] {
         let target = Controlled::start_with_state(CONFIG);
@@ -220,6 +301,14 @@ fn metrics_are_where_status_says_and_count_what_was_done() {
     let line = line.unwrap_or_else(|| panic!("{page}"));
     assert!(line.ends_with(" 1048576"), "{line}");
     assert!(page.contains("nvmf_connects_total") && page.contains("nvmf_build_info"), "{page}");
+
+    target.ctl(&["namespace", "limit", NQN, "1", "--iops", "500", "--bandwidth", "1M"]);
+    let page = scrape(address);
+    for (gauge, value) in [("iops", "500"), ("bytes_per_second", "1048576")] {
+        let start = format!("nvmf_namespace_limit_{gauge}{{");
+        let line = page.lines().find(|line| line.starts_with(&start)).unwrap();
+        assert!(line.ends_with(&format!(" {value}")), "{line}");
+    }
 
     // They can be stopped and started, as any of it.
     target.edit(CONFIG);

@@ -87,7 +87,14 @@ fn a_namespace_is_limited_protected_moved_and_made_private() {
     target.ctl(&["namespace", "limit", NQN, id, "--write-iops", "7", "--bandwidth", "2M"]);
     let limits = &target.namespace(1)["limits"];
     assert_eq!((&limits["write-iops"], &limits["bandwidth"]), (&7.into(), &"2M".into()));
+    target.ctl(&["namespace", "limit", NQN, id, "--iops", "100"]);
+    assert_eq!(target.namespace(1)["limits"]["write-iops"], Value::Null, "not named, no limit");
+    let bench = ["bench", &url, "--time", "1", "--warmup", "0.3", "-o", "json"];
+    let iops = |bench: Value| bench["total"]["ios"].as_u64().unwrap();
+    let limited = iops(json(&ok(&bench)));
+    assert!((50..200).contains(&limited), "{limited} commands in a second");
     target.ctl(&["namespace", "limit", NQN, id, "--none"]);
+    assert!(iops(json(&ok(&bench))) > 400);
     assert_eq!(target.namespace(1)["limits"], Value::Null);
 
     target.ctl(&["namespace", "set", NQN, id, "--read-only", "true"]);
@@ -112,7 +119,9 @@ fn hosts_are_let_in_and_shut_out() {
     assert!(fails(1, &read).contains(HOST[1]), "who is refused is named");
     target.ctl(&["host", "allow", NQN, HOST[1]]);
     ok(&read);
+    let work = target.work("30");
     target.ctl(&["host", "deny", NQN, HOST[1]]);
+    assert!(!work.end().status.success(), "who is there has to go");
     fails(1, &read);
     target.ctl(&["host", "allow", NQN, "any"]);
     ok(&read);
@@ -216,6 +225,35 @@ fn files_are_named_as_seen_from_where_ctl_runs() {
 
 fn path_of(target: &Controlled) -> String {
     target.path("target.toml").to_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_change_says_in_json_what_came_of_it() {
+    let target = Controlled::start(CONFIG);
+    let other = "nqn.2026-01.org.example:other";
+    let saved = target.path("saved.toml");
+    for args in [
+        &["subsystem", "add", other][..],
+        &["host", "allow", other, HOST[1]],
+        &["host", "deny", other, HOST[1]],
+        &["namespace", "add", other, "mem:1M"],
+        &["namespace", "resize", other, "1", "2M"],
+        &["namespace", "limit", other, "1", "--iops", "1000"],
+        &["namespace", "set", other, "1", "--ana-group", "2"],
+        &["namespace", "remove", other, "1"],
+        &["port", "add", "127.0.0.1:0"],
+        &["ana", "2", "2", "change"],
+        &["port", "remove", "2"],
+        &["subsystem", "remove", other],
+        &["reload"],
+    ] {
+        let said = target.json(args);
+        let changes = said["changes"].as_u64().unwrap_or_else(|| panic!("{args:?}: {said}"));
+        assert_eq!(changes > 0, args != ["reload"], "{args:?}: {said}");
+        assert_eq!(said["id"].is_u64(), args.get(1) == Some(&"add") && args[0] != "subsystem");
+    }
+    assert_eq!(target.json(&["save", saved.to_str().unwrap()])["path"], saved.to_str().unwrap());
+    assert!(saved.exists());
 }
 
 #[test]

@@ -118,8 +118,23 @@ impl Fields for Known<'_> {
             fid::RESERVATION_PERSISTENCE => ReservationPersistence(value).fields(out),
             fid::TIMESTAMP => data_as::<Timestamp>(data, out),
             fid::HOST_BEHAVIOR_SUPPORT => data_as::<HostBehaviorSupport>(data, out),
+            fid::WRITE_PROTECTION => {
+                let state = value & 0x7;
+                out.number_as("wps", state, write_protection(state));
+            }
             _ => {}
         }
+    }
+}
+
+/// What a Write Protection State means.
+const fn write_protection(state: u32) -> &'static str {
+    match state {
+        0 => "none",
+        1 => "until taken off",
+        2 => "until the next power cycle",
+        3 => "for good",
+        _ => "reserved",
     }
 }
 

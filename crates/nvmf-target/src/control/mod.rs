@@ -33,7 +33,7 @@ use crate::config::{self, Config, HostList};
 pub use client::{Client, ClientError};
 pub use server::{Control, Listener, Server, ServerError};
 
-/// The longest line either end takes, in bytes.
+/// The longest request, in bytes.
 const MAX_LINE: usize = 4 << 20;
 
 /// What is asked of a target.

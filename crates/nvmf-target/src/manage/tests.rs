@@ -1,4 +1,5 @@
 use std::net::TcpStream;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -139,6 +140,32 @@ fn everything_in_a_layout_can_change_while_it_runs() {
     assert_eq!((ns.backend().geometry().bytes(), ns.ana_group()), (2 << 20, 3));
     assert!(ns.is_read_only() && !ns.is_visible_to(&host(2)));
     assert!(disks.namespace(2).is_none());
+}
+
+#[test]
+fn limits_hold_from_the_start_and_change() {
+    let limited = |limits: &str| {
+        let text = layout(&["mem:1M"]).config().to_toml();
+        Layout::from_toml(&format!("{text}[subsystem.namespace.limits]\n{limits}\n")).unwrap()
+    };
+    let running = Running::start(limited("write-iops = 5\nread-bandwidth = \"1M\""), None);
+    let now = || running.manager.handle().namespace(&nqn(), 1).unwrap().limits();
+    assert_eq!(now().write_iops, NonZeroU64::new(5));
+    assert_eq!(now().read_bandwidth, NonZeroU64::new(1 << 20));
+    let _ = running.manager.apply(limited("iops = 7\nread-iops = 8")).unwrap();
+    let changed = crate::Limits {
+        iops: NonZeroU64::new(7),
+        read_iops: NonZeroU64::new(8),
+        ..crate::Limits::default()
+    };
+    assert_eq!(now(), changed);
+    let _ = running.manager.apply(limited("bandwidth = 9\nwrite-bandwidth = 10")).unwrap();
+    let changed = crate::Limits {
+        bandwidth: NonZeroU64::new(9),
+        write_bandwidth: NonZeroU64::new(10),
+        ..crate::Limits::default()
+    };
+    assert_eq!(now(), changed);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What was counted, for whoever watches: numbers of one moment, which do not change any more.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::SystemTime;
 
 use nvme_spec::Nqn;
@@ -90,7 +91,12 @@ impl Subsystem {
         let namespaces = namespaces.iter().map(|ns| {
             let geometry = ns.backend().geometry();
             let bytes = geometry.blocks().saturating_mul(geometry.block_size().into());
-            NamespaceReport { nsid: ns.nsid(), bytes, limits: Limits::default() }
+            let limits = ns.limits();
+            let limits = Limits {
+                iops: limits.iops.map(NonZeroU64::get),
+                bytes_per_second: limits.bandwidth.map(NonZeroU64::get),
+            };
+            NamespaceReport { nsid: ns.nsid(), bytes, limits }
         });
         SubsystemReport {
             nqn: self.nqn().clone(),
