@@ -1,6 +1,8 @@
 //! What the unit tests of several modules need.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use nvme_spec::{HostId, Nqn};
 use nvmf_proto::connect::{ConnectCommand, ConnectRequest, ControllerChoice};
@@ -8,6 +10,7 @@ use nvmf_proto::queue::QueueSize;
 
 use crate::association::Association;
 use crate::port::Port;
+use crate::reservation::{Persistence, Saved};
 use crate::subsystem::Subsystem;
 
 pub(crate) const NQN: &str = "nqn.2026-01.org.example:disks";
@@ -52,4 +55,39 @@ pub(crate) fn association(subsystem: &Arc<Subsystem>) -> Arc<Association> {
 /// The association of host number `host`, over no port.
 pub(crate) fn connect(subsystem: &Arc<Subsystem>, host: u8) -> Arc<Association> {
     subsystem.connect_admin(&request(host), &Arc::new(Port::none())).unwrap()
+}
+
+/// Keeps what is to outlast a restart, in the order in which it came.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    saved: Mutex<Vec<Option<Saved>>>,
+    full: AtomicBool,
+}
+
+impl Kept {
+    /// Nothing can be saved from now on.
+    pub(crate) fn fill_up(&self) {
+        self.full.store(true, Ordering::Relaxed);
+    }
+
+    /// What was saved of reservations.
+    pub(crate) fn saved(&self) -> MutexGuard<'_, Vec<Option<Saved>>> {
+        self.saved.lock().unwrap()
+    }
+
+    fn has_room(&self) -> io::Result<()> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Persistence for Kept {
+    fn save(&self, nsid: u32, saved: Option<&Saved>) -> io::Result<()> {
+        assert_eq!(nsid, 1);
+        self.has_room()?;
+        self.saved().push(saved.cloned());
+        Ok(())
+    }
 }

@@ -1,11 +1,13 @@
 //! Get Features and Set Features.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use nvme_spec::feature::{
     Arbitration, AsyncEventConfig, ErrorRecovery, GetFeatures, HOST_ID_EXTENDED,
-    HostBehaviorSupport, NumberOfQueues, PowerManagement, ReservationNotificationMask, Select,
-    SetFeatures, SupportedCapabilities, TemperatureThreshold, Timestamp, VolatileWriteCache, fid,
+    HostBehaviorSupport, NumberOfQueues, PowerManagement, ReservationNotificationMask,
+    ReservationPersistence, Select, SetFeatures, SupportedCapabilities, TemperatureThreshold,
+    Timestamp, VolatileWriteCache, fid,
 };
 use nvme_spec::identify::NSID_ALL;
 use nvme_spec::log::FeatureEffects;
@@ -13,10 +15,11 @@ use nvme_spec::{Cqe, Sqe, Status};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
-    Controller, Data, INVALID_FIELD, INVALID_NAMESPACE, Outcome, Role, answer, check_length,
+    Chore, Controller, Data, INVALID_FIELD, INVALID_NAMESPACE, Outcome, Role, answer, check_length,
     success,
 };
 use crate::limits;
+use crate::subsystem::Namespace;
 
 /// A feature that there is.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,7 @@ impl Feature {
 }
 
 /// The features that there are.
-const FEATURES: [Feature; 14] = [
+const FEATURES: [Feature; 15] = [
     Feature::new(fid::ARBITRATION),
     Feature::new(fid::POWER_MANAGEMENT),
     Feature::new(fid::TEMPERATURE_THRESHOLD),
@@ -60,6 +63,7 @@ const FEATURES: [Feature; 14] = [
     Feature { data: 512, ..Feature::new(fid::HOST_BEHAVIOR_SUPPORT) },
     Feature { changeable: false, data: 16, ..Feature::new(fid::HOST_IDENTIFIER) },
     Feature { scope: Scope::Namespace, ..Feature::new(fid::RESERVATION_MASK) },
+    Feature { scope: Scope::Namespace, ..Feature::new(fid::RESERVATION_PERSISTENCE) },
     Feature { scope: Scope::Namespace, ..Feature::new(fid::WRITE_PROTECTION) },
 ];
 
@@ -244,6 +248,10 @@ impl Controller {
                 let mask = ReservationNotificationMask(value & MASK_BITS);
                 nsids.iter().for_each(|nsid| self.association.set_reservation_mask(*nsid, mask));
             }
+            fid::RESERVATION_PERSISTENCE => {
+                let all = sqe.nsid.get() == NSID_ALL;
+                return self.set_reservation_persistence(&nsids, all, value);
+            }
             fid::WRITE_PROTECTION => return self.set_write_protection(&nsids, value),
             _ => return Err(INVALID_FIELD),
         }
@@ -336,11 +344,10 @@ impl Controller {
                 return Ok(Value::Data(self.association.host_id().as_bytes().to_vec()));
             }
             fid::RESERVATION_MASK => self.association.reservation_mask(nsid).0,
-            fid::WRITE_PROTECTION => {
-                let view = self.association.view();
-                let ns = &view.get(nsid).ok_or(INVALID_NAMESPACE)?.namespace;
-                ns.is_protected_by_host().into()
+            fid::RESERVATION_PERSISTENCE => {
+                self.persistable(nsid)?.reservations().persistence().into()
             }
+            fid::WRITE_PROTECTION => self.namespace(nsid)?.is_protected_by_host().into(),
             _ => return Err(INVALID_FIELD),
         }))
     }
@@ -358,6 +365,7 @@ impl Controller {
                 NumberOfQueues::pairs(self.association.subsystem().max_io_queues()).to_dword()
             }
             fid::ASYNC_EVENT_CONFIG | fid::KEEP_ALIVE_TIMER | fid::RESERVATION_MASK => 0,
+            fid::RESERVATION_PERSISTENCE => self.persistable(nsid).map(|_| 0)?,
             fid::WRITE_PROTECTION => NO_WRITE_PROTECT,
             _ => return self.feature(feature, cdw11, nsid, &Features::new(now), now),
         }))
@@ -370,7 +378,7 @@ impl Controller {
             return success();
         }
         // What the cache holds must not be lost by a host that takes it for switched off.
-        Outcome::Flush(Cqe::new(0, Status::SUCCESS))
+        chore(Chore::Flush)
     }
 
     fn set_number_of_queues(&self, value: u32) -> Result<Outcome, Status> {
@@ -396,6 +404,39 @@ impl Controller {
         Ok(())
     }
 
+    /// Where nothing can be saved the feature is not there: of all namespaces those are passed over,
+    /// and one that is named is refused (Base 2.1, section 5.1.25.1), as Reservation Register
+    /// with CPTPL refuses it.
+    fn set_reservation_persistence(
+        &self,
+        nsids: &[u32],
+        all: bool,
+        value: u32,
+    ) -> Result<Outcome, Status> {
+        let mut lasting = Vec::new();
+        for nsid in nsids {
+            match self.persistable(*nsid) {
+                Ok(_) => lasting.push(*nsid),
+                Err(_) if all => {}
+                Err(status) => return Err(status),
+            }
+        }
+        let on = ReservationPersistence(value).ptpl() != 0;
+        Ok(chore(Chore::PersistReservations { nsids: lasting, on }))
+    }
+
+    /// A namespace whose reservations can outlast a restart.
+    fn persistable(&self, nsid: u32) -> Result<Arc<Namespace>, Status> {
+        let ns = self.namespace(nsid)?;
+        if ns.reservations().can_persist() { Ok(ns) } else { Err(INVALID_FIELD) }
+    }
+
+    /// A namespace that the host sees.
+    fn namespace(&self, nsid: u32) -> Result<Arc<Namespace>, Status> {
+        let view = self.association.view();
+        view.get(nsid).map(|ns| Arc::clone(&ns.namespace)).ok_or(INVALID_NAMESPACE)
+    }
+
     fn set_write_protection(&self, nsids: &[u32], value: u32) -> Result<Outcome, Status> {
         let on = match value & 0x7 {
             NO_WRITE_PROTECT => false,
@@ -409,7 +450,7 @@ impl Controller {
         }
         self.association.subsystem().refresh();
         // What was written before is not to be lost after.
-        Ok(if on { Outcome::Flush(Cqe::new(0, Status::SUCCESS)) } else { success() })
+        Ok(if on { chore(Chore::Flush) } else { success() })
     }
 
     /// The events that can be asked for.
@@ -424,6 +465,11 @@ impl Controller {
             Role::Discovery(_) => AsyncEventConfig::DISCOVERY_LOG,
         }
     }
+}
+
+/// Answers with success once this is done.
+fn chore(chore: Chore) -> Outcome {
+    Outcome::Chore(chore, Cqe::new(0, Status::SUCCESS))
 }
 
 // The mask has a bit for each kind of notification.

@@ -2,6 +2,7 @@
 //!
 //! Like [`io`](crate::io) this knows of no transport and no thread; time comes in as an argument.
 
+mod chore;
 mod features;
 mod identify;
 mod log_page;
@@ -20,6 +21,7 @@ use crate::association::Association;
 use crate::discovery::Asker;
 use crate::layout::Layout;
 use crate::limits;
+pub(crate) use chore::Chore;
 use features::Features;
 
 /// A controller: the state that only its admin queue changes.
@@ -82,8 +84,8 @@ pub(crate) enum Outcome {
     Answer(Cqe),
     /// Send this data and answer with success; it is as long as the command's.
     Data(Vec<u8>),
-    /// Make everything durable, then answer it; if that fails, with that.
-    Flush(Cqe),
+    /// Do this, which may wait, then answer it; if that fails, with that.
+    Chore(Chore, Cqe),
     /// Keep it unanswered: an Asynchronous Event Request.
     Hold,
     /// Fail the held command of this identifier with Command Abort Requested, and answer this one.

@@ -197,13 +197,11 @@ impl Reservations {
     }
 
     /// The Persist Through Power Loss state (feature 83h).
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the feature"))]
     pub(crate) fn persistence(&self) -> bool {
         self.read().persistent()
     }
 
     /// Sets the Persist Through Power Loss state (feature 83h).
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the feature"))]
     pub(crate) fn set_persistence(&self, on: bool) -> Result<Changes, Status> {
         self.change(|state| {
             state.set_persistent(on);

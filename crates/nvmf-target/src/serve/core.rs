@@ -34,8 +34,8 @@ pub(super) enum Post {
     Job(JobDone),
     /// The I/O queues of this admin queue's association are gone.
     QueuesGone(ConnId),
-    /// What this admin queue's host wrote is durable, or cannot be made so.
-    Flushed(ConnId, Result<(), Status>),
+    /// What a command of this admin queue waits for is done, or cannot be.
+    ChoreDone(ConnId, Result<(), Status>),
     /// Abort the command of this identifier on an I/O queue.
     Abort { conn: ConnId, cid: u16, reply: AbortReply },
     /// Whether the command was aborted that an Abort command of this admin queue is for.
@@ -304,8 +304,8 @@ impl Running {
             Post::QueuesGone(id) => {
                 self.with(engine, id, |connection, cx, _| connection.queues_gone(cx));
             }
-            Post::Flushed(id, durable) => {
-                self.with(engine, id, |connection, cx, _| connection.flushed(cx, durable));
+            Post::ChoreDone(id, done) => {
+                self.with(engine, id, |connection, cx, _| connection.chore_done(cx, done));
             }
             Post::Abort { conn, cid, reply } => {
                 let mut aborted = false;

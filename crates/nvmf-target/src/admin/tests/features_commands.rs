@@ -1,6 +1,8 @@
 //! Get Features and Set Features.
 
 use super::*;
+use crate::subsystem::{Namespace, Subsystem};
+use crate::testing::{Kept, NQN, nqn};
 use nvme_spec::feature::{HostBehaviorSupport, Timestamp};
 use zerocopy::IntoBytes;
 
@@ -35,15 +37,15 @@ fn a_write_cache_that_is_there_can_be_switched_off() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(1 << 20).unwrap();
     let spec = format!("file:{}", file.path().display()).parse().unwrap();
-    let nqn = crate::testing::nqn(crate::testing::NQN);
-    let builder = crate::subsystem::Subsystem::builder(nqn).open(&spec).unwrap();
+    let nqn = nqn(NQN);
+    let builder = Subsystem::builder(nqn).open(&spec).unwrap();
     let mut c = Controller::io(association(&builder.build().unwrap()), 0, Instant::now());
     assert_eq!(set_cc(&mut c, Cc::ENABLE), success());
     let get = get_feature(fid::VOLATILE_WRITE_CACHE, 0, 0);
     assert_eq!(dw0(&mut c, &get), 1);
     let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);
     assert_eq!(IdentifyController::ref_from_bytes(&bytes).unwrap().vwc, 0b111);
-    let flushed = Outcome::Flush(Cqe::new(0, Status::SUCCESS));
+    let flushed = Outcome::Chore(Chore::Flush, Cqe::new(0, Status::SUCCESS));
     assert_eq!(run(&mut c, &set_feature(fid::VOLATILE_WRITE_CACHE, 0), 0), flushed);
     assert_eq!(dw0(&mut c, &get), 0);
     assert!(!c.association().write_cache());
@@ -227,7 +229,7 @@ fn a_host_protects_a_namespace_and_all_are_told() {
         let bytes = data(c, &identify(cns::NAMESPACE, nsid), 4096);
         IdentifyNamespace::ref_from_bytes(&bytes).unwrap().nsattr
     };
-    let flushed = Outcome::Flush(Cqe::new(0, Status::SUCCESS));
+    let flushed = Outcome::Chore(Chore::Flush, Cqe::new(0, Status::SUCCESS));
     assert_eq!(run(&mut c, &set(1, 1), 0), flushed, "what was written before is kept");
     assert_eq!((dw0(&mut c, &get(1)), dw0(&mut c, &get(3))), (1, 0));
     assert_eq!((attributes(&mut c, 1), attributes(&mut c, 3)), (1, 0));
@@ -260,4 +262,41 @@ fn what_is_reserved_is_not_looked_at_and_reads_as_zero() {
     assert_eq!(dw0(&mut c, &get_feature(fid::POWER_MANAGEMENT, 0, 0)), 0x40);
     let all_sensors = get_feature(fid::TEMPERATURE_THRESHOLD, 0, 0xf << 16);
     refused(&mut c, &all_sensors, 0, Status::INVALID_FIELD);
+}
+
+#[test]
+fn reservations_outlast_a_restart_where_a_host_says_so_and_they_can() {
+    let kept = Arc::new(Kept::default());
+    let ns = |nsid| Namespace::open(nsid, &format!("mem:{nsid}M").parse().unwrap()).unwrap();
+    let builder = Subsystem::builder(nqn(NQN));
+    let subsystem = builder.with(ns(1).persistence(kept.clone())).with(ns(2)).build().unwrap();
+    let mut c = enabled_for(association(&subsystem));
+    let get = |nsid, select| of(nsid, get_feature(fid::RESERVATION_PERSISTENCE, select, 0));
+    let set = |nsid, ptpl| of(nsid, set_feature(fid::RESERVATION_PERSISTENCE, ptpl));
+    let done = |c: &mut Controller, sqe| match run(c, &sqe, 0) {
+        Outcome::Chore(chore, cqe) => {
+            assert!(cqe.status().is_success());
+            chore.run(c.association())
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(dw0(&mut c, &get(1, 0)), 0);
+    // Reserved bits mean nothing.
+    assert_eq!(done(&mut c, set(1, 0xffff_fffe)), Ok(()));
+    assert_eq!((dw0(&mut c, &get(1, 0)), kept.saved().len()), (0, 0));
+    assert_eq!(done(&mut c, set(1, 1)), Ok(()));
+    assert_eq!((dw0(&mut c, &get(1, 0)), dw0(&mut c, &get(1, 1))), (1, 0));
+    assert!(subsystem.namespace(1).unwrap().saved_reservations().is_some());
+    assert!(kept.saved().last().unwrap().is_some());
+    // Of all, those are meant that can; one that cannot is not to be named.
+    assert_eq!(done(&mut c, set(NSID_ALL, 0)), Ok(()));
+    assert_eq!((dw0(&mut c, &get(1, 0)), kept.saved().last()), (0, Some(&None)));
+    for ptpl in [0, 1] {
+        refused(&mut c, &set(2, ptpl), 0, Status::INVALID_FIELD);
+    }
+    refused(&mut c, &get(2, 0), 0, Status::INVALID_FIELD);
+    refused(&mut c, &get(2, 1), 0, Status::INVALID_FIELD);
+    kept.fill_up();
+    assert_eq!(done(&mut c, set(1, 1)), Err(Status::INTERNAL_ERROR));
+    assert_eq!(dw0(&mut c, &get(1, 0)), 0, "what could not be saved is not so");
 }

@@ -1,6 +1,6 @@
 //! Reservations, on the way of I/O commands.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use nvme_spec::event::Event;
 use nvme_spec::feature::{AsyncEventConfig, ReservationNotificationMask};
@@ -10,8 +10,8 @@ use nvme_spec::reservation::{
 };
 
 use super::*;
-use crate::reservation::{Persistence, Saved};
-use crate::testing::connect;
+use crate::reservation::Saved;
+use crate::testing::{Kept, connect};
 
 fn on_one(mut sqe: Sqe) -> Sqe {
     sqe.nsid.set(1);
@@ -119,23 +119,6 @@ fn who_lost_something_is_told_unless_it_is_masked() {
     assert!(two.reservation_log(|log| log.is_empty()));
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    saved: Mutex<Vec<Option<Saved>>>,
-    full: std::sync::atomic::AtomicBool,
-}
-
-impl Persistence for Kept {
-    fn save(&self, nsid: u32, saved: Option<&Saved>) -> io::Result<()> {
-        assert_eq!(nsid, 1);
-        if self.full.load(std::sync::atomic::Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.saved.lock().unwrap().push(saved.cloned());
-        Ok(())
-    }
-}
-
 fn persisting(kept: &Arc<Kept>, saved: Option<Saved>) -> Arc<Association> {
     let spec: nvmf_storage::NamespaceSpec = "mem:1M,bs=512".parse().unwrap();
     let mut ns = Namespace::open(1, &spec).unwrap();
@@ -152,18 +135,18 @@ fn what_is_to_outlast_a_restart_is_saved_before_the_answer_and_restored() {
     let a = persisting(&kept, None);
     assert_eq!(a.view().get(1).unwrap().description.reservations & 1, 1, "RESCAP says so");
     register(&a, 11, PersistenceChange::Keep).unwrap();
-    assert_eq!(kept.saved.lock().unwrap().len(), 0, "nothing to be kept yet");
+    assert_eq!(kept.saved().len(), 0, "nothing to be kept yet");
     register(&a, 11, PersistenceChange::Set).unwrap();
     acquire(&a, AcquireAction::Acquire, 11, 0).unwrap();
-    let last = kept.saved.lock().unwrap().last().cloned().flatten().unwrap();
-    assert_eq!(kept.saved.lock().unwrap().len(), 2);
+    let last = kept.saved().last().cloned().flatten().unwrap();
+    assert_eq!(kept.saved().len(), 2);
     let again = persisting(&kept, Some(last.clone()));
     assert_eq!(again.subsystem().namespace(1).unwrap().saved_reservations(), Some(last));
     let stranger = connect(again.subsystem(), 9);
     assert_eq!(run(&stranger, &write(0, 1), &mut [0; 512]), CONFLICT);
     run(&again, &write(0, 1), &mut [0; 512]).unwrap();
     register(&again, 11, PersistenceChange::Clear).unwrap();
-    assert_eq!(kept.saved.lock().unwrap().last(), Some(&None));
+    assert_eq!(kept.saved().last(), Some(&None));
 }
 
 #[test]
@@ -171,7 +154,7 @@ fn what_cannot_be_saved_has_not_happened() {
     let kept = Arc::new(Kept::default());
     let a = persisting(&kept, None);
     register(&a, 11, PersistenceChange::Set).unwrap();
-    kept.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    kept.fill_up();
     let failed = acquire(&a, AcquireAction::Acquire, 11, 0);
     assert_eq!(failed, Err(Status::INTERNAL_ERROR));
     let other = connect(a.subsystem(), 2);

@@ -144,9 +144,9 @@ impl AdminQueue {
                 let cqe = self.controller.abort_answer(aborted);
                 self.queue.respond(command, cqe);
             }
-            Outcome::Flush(cqe) => {
+            Outcome::Chore(chore, cqe) => {
                 let association = self.controller.association();
-                match association.subsystem().flush() {
+                match chore.run(association) {
                     Ok(()) => self.queue.respond(command, cqe),
                     Err(status) => {
                         let status = association.failed(0, command.sqe(), status);

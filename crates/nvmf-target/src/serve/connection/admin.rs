@@ -1,6 +1,7 @@
 //! A connection that is an admin queue, and with it an association's life.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use nvme_spec::{Cqe, Status};
 use super::ending::{Life, Why};
 use super::{Connection, Stage};
 use crate::abort::AbortReply;
-use crate::admin::{Controller, Data, Outcome};
+use crate::admin::{Chore, Controller, Data, Outcome};
 use crate::limits;
 use crate::serve::Ending;
 use crate::serve::core::{Context, Post};
@@ -52,8 +53,8 @@ enum Busy {
         cqe: Cqe,
         deadline: Option<Instant>,
     },
-    /// Everything has to become durable; then this command is answered, or the shutdown complete.
-    Flushing(Option<(u16, Cqe)>),
+    /// A chore has to be done; then this command is answered, or the shutdown complete.
+    Waiting(Option<(u16, Cqe)>),
 }
 
 impl Admin {
@@ -90,7 +91,7 @@ impl Admin {
         match self.busy {
             // A host that waits for this controller is not silent.
             Busy::Resetting { deadline, .. } => deadline,
-            Busy::Flushing(_) => None,
+            Busy::Waiting(_) => None,
             Busy::No => {
                 let aborts = self.aborting.iter().filter_map(|aborting| aborting.until);
                 aborts.chain(self.controller.deadline()).min()
@@ -147,7 +148,7 @@ impl Connection {
                 self.entries.get(slot).out.push(Bytes::from(data));
                 self.respond_with_data(slot);
             }
-            Outcome::Flush(cqe) => self.flush(cx, Some((slot, cqe))),
+            Outcome::Chore(chore, cqe) => self.begin_chore(cx, chore, Some((slot, cqe))),
             Outcome::Hold => admin.held.push((sqe.cid.get(), slot)),
             Outcome::AbortHeld(cid, cqe) => {
                 let held = admin.held.iter().position(|(held, _)| *held == cid);
@@ -161,7 +162,7 @@ impl Connection {
             Outcome::Reset(cqe) => self.reset(cx, slot, cqe),
             Outcome::Shutdown(cqe) => {
                 self.respond(slot, cqe);
-                self.flush(cx, None);
+                self.begin_chore(cx, Chore::Flush, None);
             }
         }
         self.tell_events();
@@ -236,34 +237,35 @@ impl Connection {
         self.arm(cx, deadline);
     }
 
-    /// Makes everything durable, which may take long: for a command, or for a shutdown.
-    fn flush(&mut self, cx: &mut Context, command: Option<(u16, Cqe)>) {
+    /// Does what may take long: for a command, or for a shutdown.
+    fn begin_chore(&mut self, cx: &mut Context, chore: Chore, command: Option<(u16, Cqe)>) {
         let Stage::Admin(admin) = &mut self.stage else { return };
-        admin.busy = Busy::Flushing(command);
-        let subsystem = Arc::clone(admin.association.0.subsystem());
+        admin.busy = Busy::Waiting(command);
+        let association = Arc::clone(&admin.association.0);
         let (post, id) = (cx.post.clone(), self.id);
         self.outside += 1;
         cx.shared.jobs.run(move || {
-            let durable = subsystem.flush();
+            let work = AssertUnwindSafe(|| chore.run(&association));
+            let done = catch_unwind(work).unwrap_or(Err(Status::INTERNAL_ERROR));
             // Without the core there is nobody to tell.
-            let _ = post.post(Post::Flushed(id, durable));
+            let _ = post.post(Post::ChoreDone(id, done));
         });
         self.arm(cx, None);
     }
 
-    /// Everything is durable, or cannot be made so.
-    pub(in crate::serve) fn flushed(&mut self, cx: &mut Context, durable: Result<(), Status>) {
+    /// A chore is done, or cannot be.
+    pub(in crate::serve) fn chore_done(&mut self, cx: &mut Context, done: Result<(), Status>) {
         self.outside = self.outside.saturating_sub(1);
         let Stage::Admin(admin) = &mut self.stage else { return };
         let command = match std::mem::replace(&mut admin.busy, Busy::No) {
-            Busy::Flushing(command) => command,
+            Busy::Waiting(command) => command,
             other => {
                 admin.busy = other;
                 return;
             }
         };
-        match (command, durable) {
-            (None, durable) => admin.controller.shut_down(durable),
+        match (command, done) {
+            (None, done) => admin.controller.shut_down(done),
             (Some((slot, cqe)), Ok(())) => self.respond(slot, cqe),
             (Some((slot, _)), Err(status)) => {
                 let sqe = &self.entries.get(slot).sqe;

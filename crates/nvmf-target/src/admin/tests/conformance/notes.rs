@@ -46,6 +46,11 @@ What holds for all commands:
   multiple of 4, is an Invalid Field in Command.
 - A namespace identifier that could be one but is not is inactive; what can never be one is Invalid
   Namespace or Format.
+- A command that is one of two fused is refused: of admin commands always with an Invalid Field in
+  Command, of I/O commands so where the two are no Compare and Write of the same blocks, and with
+  Command Aborted due to Missing Fused Command where the other does not come.
+- A reservation of another host stands in the way of the commands of its group, and of Flush for all
+  namespaces: Reservation Conflict.
 - Before CSTS.RDY, and after a shutdown, all but Fabrics commands are a Command Sequence Error.
 ";
 
@@ -119,14 +124,39 @@ pub(super) const IO: Notes = &[
             "what_is_written_is_read",
             "force_unit_access_and_a_cache_switched_off_make_writes_durable",
             "a_read_only_namespace_is_write_protected",
+            "of_commands_that_write",
         ],
     ),
     note(
         0x02,
-        "",
-        &["what_is_written_is_read", "a_range_past_the_end_is_refused_before_data_moves"],
+        "FUA makes durable what is read before it is.",
+        &[
+            "what_is_written_is_read",
+            "a_range_past_the_end_is_refused_before_data_moves",
+            "of_commands_that_read",
+        ],
     ),
-    note(0x05, "", &["compare_tells_same_from_different_in_every_chunk"]),
+    note(
+        0x04,
+        "At no more than 65536 ranges that do not touch; whatever writes a block takes its mark away.",
+        &[
+            "marked_blocks_cannot_be_read_in_any_way",
+            "whatever_writes_a_block_takes_its_mark_away",
+            "a_write_whose_mark_cannot_be_taken_away_does_not_succeed",
+        ],
+    ),
+    note(
+        0x05,
+        "Fused with a Write of the same blocks it is Compare and Write, of up to ACWU blocks: nobody writes to the namespace in between.",
+        &[
+            "compare_tells_same_from_different_in_every_chunk",
+            "it_writes_if_the_blocks_are_as_expected",
+            "the_blocks_are_written_if_they_are_as_expected_and_else_not",
+            "no_increment_by_compare_and_write_is_lost",
+            "more_than_identify_says_is_too_much",
+            "a_half_without_the_other_is_aborted",
+        ],
+    ),
     note(
         0x08,
         "More than MDTS at once; DEAC gives the space back.",
@@ -145,6 +175,58 @@ pub(super) const IO: Notes = &[
         ],
     ),
     note(0x0c, "Reads every block.", &["verify_reads_every_block"]),
+    note(
+        0x0d,
+        "With CPTPL what is registered and reserved is saved before the answer; where it cannot be, which RESCAP says, an Invalid Field in Command. Up to 256 hosts.",
+        &[
+            "one_host_keeps_the_other_from_writing_and_from_reading",
+            "a_key_is_replaced_by_who_knows_it_or_ignores_it",
+            "what_is_to_outlast_a_restart_is_saved_before_the_answer_and_restored",
+            "without_a_place_to_save_to_nothing_can_be_asked_to_last",
+            "a_namespace_takes_only_so_many_registrants",
+            "of_the_reservation_commands",
+        ],
+    ),
+    note(
+        0x0e,
+        "The extended structure only: EDS = 0 is a Host Identifier Inconsistent Format.",
+        &[
+            "the_report_tells_both_hosts_whoever_asks",
+            "the_report_is_as_long_as_was_asked_for",
+            "of_the_reservation_commands",
+        ],
+    ),
+    note(
+        0x11,
+        "All six types. Preempt and Abort is answered once what waited of those hosts is aborted, and what was executed is done.",
+        &[
+            "each_type_gives_access_as_the_table_of_the_specification_says",
+            "commands_belong_to_the_groups_of_the_specification",
+            "commands_do_what_the_model_does",
+            "who_is_preempted_is_told",
+            "commands_that_wait_are_aborted_before_a_preempt_and_abort_is_answered",
+        ],
+    ),
+    note(
+        0x15,
+        "",
+        &[
+            "a_release_frees_the_namespace",
+            "a_holder_releases_and_registrants_are_told_if_it_concerns_them",
+            "clear_ends_reservation_and_registrations",
+        ],
+    ),
+    note(
+        0x19,
+        "Descriptor format 0, up to MSRC, MSSRL and MCL. Where it fails, dword 0 is the first range that was not copied.",
+        &[
+            "ranges_are_copied_in_memory_and_in_files",
+            "ranges_lie_one_after_the_other_where_they_were_copied_to",
+            "nothing_is_copied_if_a_range_is_wrong",
+            "what_identify_says_is_the_most_is",
+            "a_failed_copy_says_how_far_it_came",
+        ],
+    ),
     note(
         0x7f,
         "See the Fabrics commands.",
@@ -278,6 +360,11 @@ pub(super) const FEATURES: Notes = &[
         &["the_host_identifier_is_told_and_cannot_be_changed"],
     ),
     note(0x82, "", &["the_reservation_mask_is_one_for_each_namespace"]),
+    note(
+        0x83,
+        "Saved before the answer. On a namespace whose reservations cannot be saved, which RESCAP says, an Invalid Field in Command; FFFFFFFFh means all others.",
+        &["reservations_outlast_a_restart_where_a_host_says_so_and_they_can"],
+    ),
     note(
         0x84,
         "No Write Protect and Write Protect, until the target ends. What the target's configuration protects stays protected.",
