@@ -353,3 +353,24 @@ fn top_shows_what_hosts_do() {
     }
     drop(work);
 }
+
+#[test]
+fn a_whole_configuration_is_applied_or_refused_with_its_lines() {
+    let target = Controlled::start(CONFIG);
+    common::image(&target.path("more.img"), 1 << 20);
+    let running = target.ctl(&["config"]);
+    let whole = format!("{running}\n[[subsystem.namespace]]\nsource = \"file:more.img\"\n");
+    fs::write(target.path("whole.toml"), &whole).unwrap();
+    let output = target.run_in(target.folder.path(), &["apply", "whole.toml"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(identify(&target, 2)["nsze"], 256);
+
+    fs::write(target.path("whole.toml"), whole.replace("more.img", "none.img")).unwrap();
+    let output = target.run_in(target.folder.path(), &["apply", "whole.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("none.img"), "{}", text(&output.stderr));
+    fs::write(target.path("whole.toml"), whole.replace("[[port]]", "[[harbour]]")).unwrap();
+    let output = target.run_in(target.folder.path(), &["apply", "whole.toml"]);
+    assert!(text(&output.stderr).contains("harbour"), "{}", text(&output.stderr));
+    assert_eq!(identify(&target, 2)["nsze"], 256, "as it was");
+}

@@ -122,6 +122,16 @@ Example:
         /// Where to.
         file: Option<PathBuf>,
     },
+    /// Make the target what a configuration says, as a whole; what is different is applied
+    #[command(after_help = "\
+Examples:
+  nvmf ctl config > target.toml && vi target.toml && nvmf ctl apply target.toml
+
+Files of namespaces are looked for from where this is run.")]
+    Apply {
+        /// The configuration.
+        file: PathBuf,
+    },
     /// Have the configuration file read again; what is different is applied (SIGHUP does so too)
     Reload,
 }

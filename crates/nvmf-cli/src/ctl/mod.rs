@@ -72,8 +72,18 @@ fn request(command: args::Command) -> anyhow::Result<Ask> {
         Command::Ana { port, group, state } => Request::AnaSet { port, group, state },
         Command::Drop { subsystem, cntlid } => Request::Drop { subsystem, cntlid },
         Command::Save { file } => Request::Save { path: file.map(absolute) },
+        Command::Apply { file } => Request::Apply { config: Box::new(whole(&file)?) },
         Command::Reload => Request::Reload {},
     }))
+}
+
+/// What a configuration file says, if it is right.
+fn whole(file: &Path) -> anyhow::Result<config::Config> {
+    let mut config = crate::config::read(file)?.config();
+    for ns in config.subsystems.iter_mut().flat_map(|subsystem| &mut subsystem.namespaces) {
+        ns.source = absolute_source(std::mem::take(&mut ns.source));
+    }
+    Ok(config)
 }
 
 /// The target's working directory is another one than ours.
