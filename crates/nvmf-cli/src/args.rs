@@ -106,6 +106,9 @@ Examples:
   nvmf log nvme+tcp://127.0.0.1/SUBNQN smart
   nvmf log nvme+tcp://127.0.0.1/SUBNQN 0xc0 --length 512 --raw > page.bin")]
     Log(Log),
+    /// Show a controller's features, or set one
+    #[command(after_help = crate::feature::args::HELP)]
+    Feature(crate::feature::args::Feature),
     /// Copy bytes from a namespace to a file or standard output
     #[command(after_help = "\
 Examples:
@@ -155,6 +158,7 @@ impl Command {
             Self::Identify(args) => Some(&mut args.connect),
             Self::Property(args) => Some(&mut args.connect),
             Self::Log(args) => Some(&mut args.connect),
+            Self::Feature(args) => Some(&mut args.connect),
             Self::Read(args) => Some(&mut args.connect),
             Self::Write(args) => Some(&mut args.connect),
             Self::Bench(args) => Some(&mut args.connect),
@@ -433,7 +437,9 @@ pub(crate) struct Output {
         long = "output-format",
         id = "output_format",
         value_name = "FORMAT",
-        default_value = "normal"
+        default_value = "normal",
+        // `nvmf ctl status -o json`, too
+        global = true
     )]
     pub format: Format,
 }

@@ -9,6 +9,7 @@ mod connect;
 mod ctl;
 mod discover;
 mod failure;
+mod feature;
 mod generate;
 mod identify;
 mod limits;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Identify(args) => identify::run(&args),
         Command::Property(args) => property::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Feature(args) => feature::run(&args),
         Command::Read(args) => read::run(&args),
         Command::Write(args) => write::run(&args),
         Command::Bench(args) => bench::run(&args),

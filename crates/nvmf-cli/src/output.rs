@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use comfy_table::presets;
 use nvmf::spec::print::{Fields, Json, Table};
 
 use crate::args::Format;
@@ -20,6 +21,13 @@ pub(crate) fn show<T: Fields + ?Sized>(format: Format, value: &T) -> io::Result<
         Format::Json => print(format_args!("{:#}", Json(value))),
         Format::Normal => print(Table(value)),
     }
+}
+
+/// A table without lines, of rows that are alike.
+pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
+    table
 }
 
 /// Bytes as people read them: offset, sixteen of them in hexadecimal, and their text.

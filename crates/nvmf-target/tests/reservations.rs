@@ -192,3 +192,44 @@ fn a_command_that_sleeps_for_a_limit_is_aborted_too() {
     assert!(status.same_code(Status::ABORTED_PREEMPT), "{status}");
     assert_eq!(read(&mut first, 1, 1, 4096, 4096).unwrap(), [0; 4096]);
 }
+
+#[test]
+fn commands_whose_data_is_with_the_host_are_aborted_and_the_queue_goes_on() {
+    let target = Running::start(subsystem(&["mem:4M"]));
+    let [(_one, mut first), (_two, mut second)] = hosts(&target, Over::Tcp);
+    register(&mut first, 1);
+    let rtype = ReservationType::WriteExclusiveRegistrants;
+    acquire(&mut first, AcquireAction::Acquire, rtype, 1, 0).unwrap();
+    for round in 0..3 {
+        register(&mut second, 2);
+        // This host sends data when it waits for the answer: until then it owes it.
+        let blocks = 16;
+        let mut owed: Vec<_> = (0..4)
+            .map(|n| {
+                let sqe = command(opcode::nvm::WRITE, 1, 16 * n, blocks);
+                second.submit(sqe, Data::Write(vec![Bytes::from(vec![2; 65_536])])).unwrap()
+            })
+            .collect();
+        for (opcode, fuse) in [(opcode::nvm::COMPARE, 1), (opcode::nvm::WRITE, 2)] {
+            let mut sqe = command(opcode, 1, 200, blocks);
+            sqe.flags |= fuse;
+            let data = Data::Write(vec![Bytes::from(vec![0; 65_536])]);
+            owed.push(second.submit(sqe, data).unwrap());
+        }
+        second.flush(soon()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        acquire(&mut first, AcquireAction::PreemptAndAbort, rtype, 1, 2).unwrap();
+        let statuses: Vec<Status> =
+            owed.into_iter().map(|id| second.wait(id, soon()).unwrap().status()).collect();
+        for status in &statuses {
+            assert!(status.same_code(Status::ABORTED_PREEMPT), "{round}: {statuses:?}");
+        }
+        for n in 0..4 {
+            assert_eq!(read(&mut second, 1, 16 * n, 4096, 4096).unwrap(), [0; 4096]);
+        }
+    }
+    register(&mut second, 2);
+    let data = pattern(9, 1 << 20);
+    write(&mut second, 1, 0, 4096, &data).unwrap();
+    assert_eq!(read(&mut first, 1, 0, 4096, 1 << 20).unwrap(), data);
+}

@@ -31,6 +31,9 @@ class ConfiguredServe(Serve):
         self.configuration = configuration
         self.file = os.path.join(files, f"{name}.toml")
         self.state = os.path.join(files, f"{name}.state") if state else None
+        # the other guest's target may have had one of that name
+        if state and os.path.exists(self.state):
+            os.unlink(self.state)
         self.socket = os.path.join(SOCKETS, f"nvmf-vm-{os.getpid()}.sock")
         self.addresses = [port["listen"] for port in configuration["port"]]
         self.write()

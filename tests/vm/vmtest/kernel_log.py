@@ -15,7 +15,7 @@ CONNECTING = [
     r"nvme nvme\d+: creating \d+ I/O queues\.$",
     r"nvme nvme\d+: mapped \d+/\d+/\d+ default/read/poll queues\.$",
     # how long it waits for a shutdown, where RTD3E says more than its own 5 seconds
-    r"nvme nvme\d+: D3 entry latency set to \d+ seconds$",
+    r"nvme nvme\d+: (D3 entry latency|Shutdown timeout) set to \d+ seconds$",
 ]
 
 FILE_SYSTEM = [
@@ -45,6 +45,7 @@ PATHS = [
     r"nvme nvme\d+: rescanning namespaces\.$",
     r"nvme nvme\d+: ANA group \d+: \S+\.$",
     r"block nvme\d+n\d+: no usable path - requeuing I/O$",
+    r"nvme_ns_head_submit_bio: \d+ callbacks suppressed$",
     r"nvme\d+n\d+: detected capacity change from \d+ to \d+$",
 ]
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use nvmf_storage::parse_size;
 
 use crate::args::Format;
@@ -51,18 +51,50 @@ pub(crate) enum Command {
     /// List controllers with their hosts and queues
     Controllers,
     /// Show what hosts do, again and again
+    #[command(after_help = "\
+Examples:
+  nvmf ctl top
+  nvmf ctl top --count 1 --interval 10 -o json    an object with the rates of ten seconds")]
     Top(Top),
     /// Add a subsystem, or take one away
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  nvmf ctl subsystem add nqn.2026-01.org.example:more --allow nqn.2026-01.org.example:client
+  nvmf ctl subsystem remove nqn.2026-01.org.example:more"
+    )]
     Subsystem(Subsystem),
     /// Add, remove, resize, limit or change a namespace
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  nvmf ctl namespace add SUBNQN file:/srv/b.img,bs=512 --ana-group 2    prints its identifier
+  nvmf ctl namespace resize SUBNQN 2                as large as its file has become
+  nvmf ctl namespace limit SUBNQN 2 --iops 5000 --write-bandwidth 100M
+  nvmf ctl namespace limit SUBNQN 2 --none
+  nvmf ctl namespace set SUBNQN 2 --read-only true"
+    )]
     Namespace(Namespace),
     /// Say who may connect to a subsystem
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  nvmf ctl host allow SUBNQN nqn.2026-01.org.example:client
+  nvmf ctl host deny SUBNQN any                     only those that were named"
+    )]
     Host(Host),
     /// Listen somewhere else too, or no more
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  nvmf ctl port add 192.0.2.8:4420                  prints its identifier
+  nvmf ctl port add 192.0.2.8:8009 --discovery-only
+  nvmf ctl port remove 2"
+    )]
     Port(Port),
     /// Set how an ANA group can be reached through a port
     #[command(after_help = "\
@@ -90,6 +122,16 @@ Example:
         /// Where to.
         file: Option<PathBuf>,
     },
+    /// Make the target what a configuration says, as a whole; what is different is applied
+    #[command(after_help = "\
+Examples:
+  nvmf ctl config > target.toml && vi target.toml && nvmf ctl apply target.toml
+
+Files of namespaces are looked for from where this is run.")]
+    Apply {
+        /// The configuration.
+        file: PathBuf,
+    },
     /// Have the configuration file read again; what is different is applied (SIGHUP does so too)
     Reload,
 }
@@ -101,13 +143,13 @@ pub(crate) struct Top {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_interval)]
     pub interval: Duration,
     /// End after so many looks.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 }
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Subsystem {
-    /// Add one, without namespaces yet
+    /// Add a subsystem, without namespaces yet
     Add {
         /// Its NQN.
         subsystem: String,
@@ -124,7 +166,7 @@ pub(crate) enum Subsystem {
         #[arg(long)]
         firmware: Option<String>,
     },
-    /// Take one away, with its namespaces and controllers
+    /// Take a subsystem away, with its namespaces and controllers
     Remove {
         /// Its NQN.
         subsystem: String,
@@ -133,7 +175,7 @@ pub(crate) enum Subsystem {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Namespace {
-    /// Add one
+    /// Add a namespace
     Add {
         /// The subsystem's NQN.
         subsystem: String,
@@ -155,14 +197,14 @@ pub(crate) enum Namespace {
         #[arg(long)]
         read_only: bool,
     },
-    /// Take one away; what was written to it is made durable
+    /// Take a namespace away; what was written to it is made durable
     Remove {
         /// The subsystem's NQN.
         subsystem: String,
         /// Its identifier.
         id: u32,
     },
-    /// Make one larger
+    /// Make a namespace larger
     Resize {
         /// The subsystem's NQN.
         subsystem: String,
@@ -172,7 +214,7 @@ pub(crate) enum Namespace {
         #[arg(value_parser = parse_size)]
         size: Option<u64>,
     },
-    /// Limit what hosts may ask of one in a second; what is not named has no limit then
+    /// Limit what hosts may ask of a namespace in a second; what is not named has no limit then
     Limit {
         /// The subsystem's NQN.
         subsystem: String,
@@ -181,7 +223,10 @@ pub(crate) enum Namespace {
         #[command(flatten)]
         limits: Limits,
     },
-    /// Change how one may be used
+    /// Change how a namespace may be used
+    #[command(group = ArgGroup::new("what").required(true).multiple(true).args([
+        "ana_group", "read_only", "host",
+    ]))]
     Set {
         /// The subsystem's NQN.
         subsystem: String,

@@ -4,13 +4,13 @@ pub(crate) mod args;
 mod show;
 mod top;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nvmf_target::config::{self, HostList, Size};
-use nvmf_target::control::{Client, Done, Reply, Request};
+use nvmf_target::control::{Client, ClientError, Done, Reply, Request};
 
 use crate::args::Format;
-use crate::failure;
+use crate::failure::{self, Usage};
 use crate::output;
 
 /// The socket of the one target that a user has: in the user's own directory, or the system's.
@@ -21,12 +21,20 @@ pub(crate) fn default_socket() -> PathBuf {
 
 pub(crate) fn run(args: args::Ctl) -> anyhow::Result<()> {
     let socket = args.socket.unwrap_or_else(default_socket);
-    let mut client = Client::connect(&socket)?;
     let format = args.format;
-    match request(args.command) {
-        Ask::Once(request) => show(&client.call(&request)?, format),
-        Ask::Top(options) => top::run(&mut client, &options, format),
+    match request(args.command)? {
+        Ask::Once(request) => show(&call(&socket, &request)?, format),
+        Ask::Top(options) => top::run(&socket, &options, format),
     }
+}
+
+/// Asks the target at this socket.
+fn call(socket: &Path, request: &Request) -> anyhow::Result<Reply> {
+    Client::connect(socket)?.call(request).map_err(|error| match error {
+        // All that is wrong with a configuration is a line each.
+        ClientError::Refused(message) => anyhow::anyhow!("{}", message.replace('\n', "; ")),
+        other => other.into(),
+    })
 }
 
 /// What is to be asked.
@@ -35,15 +43,15 @@ enum Ask {
     Top(args::Top),
 }
 
-fn request(command: args::Command) -> Ask {
+fn request(command: args::Command) -> anyhow::Result<Ask> {
     use args::Command;
-    Ask::Once(match command {
-        Command::Top(options) => return Ask::Top(options),
+    Ok(Ask::Once(match command {
+        Command::Top(options) => return Ok(Ask::Top(options)),
         Command::Status => Request::Status {},
         Command::Config => Request::Config {},
         Command::Controllers => Request::Controllers {},
-        Command::Subsystem(command) => subsystem(command),
-        Command::Namespace(command) => namespace(command),
+        Command::Subsystem(command) => subsystem(command)?,
+        Command::Namespace(command) => namespace(command)?,
         Command::Host(args::Host::Allow { subsystem, host }) => {
             Request::HostAllow { subsystem, host }
         }
@@ -64,8 +72,18 @@ fn request(command: args::Command) -> Ask {
         Command::Ana { port, group, state } => Request::AnaSet { port, group, state },
         Command::Drop { subsystem, cntlid } => Request::Drop { subsystem, cntlid },
         Command::Save { file } => Request::Save { path: file.map(absolute) },
+        Command::Apply { file } => Request::Apply { config: Box::new(whole(&file)?) },
         Command::Reload => Request::Reload {},
-    })
+    }))
+}
+
+/// What a configuration file says, if it is right.
+fn whole(file: &Path) -> anyhow::Result<config::Config> {
+    let mut config = crate::config::read(file)?.config();
+    for ns in config.subsystems.iter_mut().flat_map(|subsystem| &mut subsystem.namespaces) {
+        ns.source = absolute_source(std::mem::take(&mut ns.source));
+    }
+    Ok(config)
 }
 
 /// The target's working directory is another one than ours.
@@ -73,26 +91,26 @@ fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-fn subsystem(command: args::Subsystem) -> Request {
-    match command {
+fn subsystem(command: args::Subsystem) -> anyhow::Result<Request> {
+    Ok(match command {
         args::Subsystem::Add { subsystem, allow, serial, model, firmware } => {
             let subsystem = config::Subsystem {
                 nqn: subsystem,
                 serial,
                 model,
                 firmware,
-                hosts: (!allow.is_empty()).then(|| host_list(allow)),
+                hosts: host_list("--allow", allow)?,
                 ..Default::default()
             };
             Request::SubsystemAdd { subsystem: Box::new(subsystem) }
         }
         args::Subsystem::Remove { subsystem } => Request::SubsystemRemove { subsystem },
-    }
+    })
 }
 
-fn namespace(command: args::Namespace) -> Request {
+fn namespace(command: args::Namespace) -> anyhow::Result<Request> {
     use args::Namespace;
-    match command {
+    Ok(match command {
         Namespace::Add { subsystem, source, id, ana_group, host, uuid, read_only } => {
             let namespace = config::Namespace {
                 id,
@@ -130,16 +148,22 @@ fn namespace(command: args::Namespace) -> Request {
             limits: None,
             ana_group,
             read_only,
-            hosts: (!host.is_empty()).then(|| host_list(host)),
+            hosts: host_list("--host", host)?,
         },
-    }
+    })
 }
 
-fn host_list(hosts: Vec<String>) -> HostList {
-    if hosts.iter().any(|host| host == HostList::ANY) {
-        HostList::Any
-    } else {
-        HostList::Only(hosts)
+/// Who may connect; `None` if nothing was said.
+pub(crate) fn host_list(option: &str, hosts: Vec<String>) -> anyhow::Result<Option<HostList>> {
+    let any = hosts.iter().any(|host| host == HostList::ANY);
+    match (any, hosts.len()) {
+        (_, 0) => Ok(None),
+        (true, 1) => Ok(Some(HostList::Any)),
+        (true, _) => {
+            let what = format!("{option} any and {option} of a host: give one or the other");
+            Err(Usage::new(what).into())
+        }
+        (false, _) => Ok(Some(HostList::Only(hosts))),
     }
 }
 

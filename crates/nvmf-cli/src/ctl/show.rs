@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Table, presets};
 use nvmf_storage::display_size;
 use nvmf_target::control::{Controller, Reply, Status};
+
+use crate::output;
 
 /// The reply without its name.
 pub(super) fn json(reply: &Reply) -> anyhow::Result<String> {
@@ -60,7 +61,8 @@ pub(super) fn status(status: &Status) -> String {
 }
 
 pub(super) fn controllers(controllers: &[Controller]) -> String {
-    let mut table = table(&["subsystem", "cntlid", "host", "port", "peer", "queues", "commands"]);
+    let mut table =
+        output::table(&["subsystem", "cntlid", "host", "port", "peer", "queues", "commands"]);
     for c in controllers {
         table.add_row([
             c.subnqn.clone(),
@@ -73,13 +75,6 @@ pub(super) fn controllers(controllers: &[Controller]) -> String {
         ]);
     }
     table.to_string()
-}
-
-/// A table without lines.
-pub(super) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().copied());
-    table
 }
 
 /// Bytes in the largest unit, with one digit behind the point.

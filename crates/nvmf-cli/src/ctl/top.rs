@@ -2,28 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-use nvmf_target::control::{Activity, Client, OperationActivity, Reply, Request};
+use nvmf_target::control::{Activity, OperationActivity, Reply, Request};
 use serde_json::json;
 
 use super::args;
-use super::show::{rounded, table};
+use super::show::rounded;
 use crate::args::Format;
 use crate::output;
 
 /// Moves to the corner of the terminal, and clears it from there.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
-pub(super) fn run(client: &mut Client, args: &args::Top, format: Format) -> anyhow::Result<()> {
+pub(super) fn run(socket: &Path, args: &args::Top, format: Format) -> anyhow::Result<()> {
     let live = format == Format::Normal && io::stdout().is_terminal();
-    let mut before = look(client)?;
+    let mut before = look(socket)?;
     let mut looked = Instant::now();
     let mut looks = 0;
     while args.count.is_none_or(|count| looks < count) {
         thread::sleep(args.interval);
-        let now = look(client)?;
+        let now = look(socket)?;
         let seconds = looked.elapsed().as_secs_f64();
         looked = Instant::now();
         let rows = rates(&before, &now, seconds);
@@ -38,8 +39,9 @@ pub(super) fn run(client: &mut Client, args: &args::Top, format: Format) -> anyh
     Ok(())
 }
 
-fn look(client: &mut Client) -> anyhow::Result<Activity> {
-    match client.call(&Request::Activity {})? {
+/// Connects each time: the target closes a connection on which nothing is asked for long.
+fn look(socket: &Path) -> anyhow::Result<Activity> {
+    match super::call(socket, &Request::Activity {})? {
         Reply::Activity(activity) => Ok(activity),
         other => anyhow::bail!("an answer to something else: {other:?}"),
     }
@@ -106,7 +108,7 @@ fn text(now: &Activity, rates: &[Rate]) -> String {
         now.violations,
     );
     let mut table =
-        table(&["subsystem", "ns", "host", "operation", "commands/s", "bytes/s", "mean"]);
+        output::table(&["subsystem", "ns", "host", "operation", "commands/s", "bytes/s", "mean"]);
     for rate in rates {
         table.add_row([
             rate.subsystem.clone(),

@@ -10,7 +10,7 @@ use std::thread;
 
 use anyhow::Context;
 use nvmf_target::config::Layout;
-use nvmf_target::control::{Control, Server};
+use nvmf_target::control::{Control, Listener, Server};
 use nvmf_target::manage::{Manager, StateFile};
 use nvmf_target::{Handle, Target, TargetBuilder};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -26,6 +26,8 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
         Some(file) => config::read(file)?,
         None => plain::layout(args)?,
     };
+    // Before anything is touched that another target may be using.
+    let socket = control_socket(args).map(|path| Listener::bind(&path)).transpose()?;
     let (state, layout) = match &args.state {
         Some(path) => {
             let (state, layout) = StateFile::open(path, &layout)?;
@@ -37,10 +39,7 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
     tracing::info!(engine = %target.engine(), cores = target.cores(), "serving");
     limits::raise_descriptors();
     let control = Control::new(Arc::clone(&manager), args.config.clone());
-    let socket = match control_socket(args) {
-        Some(path) => Some(Server::start(&path, control.clone())?),
-        None => None,
-    };
+    let socket = socket.map(|socket| socket.serve(control.clone())).transpose()?;
     heed_signals(target.handle(), control)?;
     output::print(announcement(&manager, socket.as_ref().map(Server::path)))?;
     Ok(target.run()?)
@@ -116,7 +115,6 @@ fn reload(control: &Control) {
 fn announcement(manager: &Manager, control: Option<&Path>) -> String {
     let handle = manager.handle();
     let layout = manager.layout();
-    let addresses: Vec<SocketAddr> = handle.ports().iter().map(|port| port.address()).collect();
     let mut text = String::new();
     // Writing to a string does not fail.
     for subsystem in handle.subsystems() {
@@ -128,13 +126,15 @@ fn announcement(manager: &Manager, control: Option<&Path>) -> String {
             let _ = writeln!(text, "  namespace {nsid}: {source}, {blocks} blocks of {size} bytes");
         }
     }
-    let first = handle.subsystems().first().map(|subsystem| subsystem.nqn().to_string());
-    for address in addresses {
+    for port in handle.ports() {
+        let address = port.address();
+        let subsystems = handle.subsystems();
+        let nqn = subsystems.iter().map(|subsystem| subsystem.nqn()).find(|nqn| port.serves(nqn));
         let ip = reachable(address.ip());
         let port = address.port();
         let authority = SocketAddr::new(ip, port);
         let _ = writeln!(text, "Ready on {address}; to use it:");
-        if let Some(nqn) = &first {
+        if let Some(nqn) = nqn {
             let _ = writeln!(text, "  nvme connect -t tcp -a {ip} -s {port} -n {nqn}");
             let _ = writeln!(text, "  nvmf read nvme+tcp://{authority}/{nqn}/1 copy.img");
         } else {

@@ -2,19 +2,18 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use nvmf_target::config::{
-    Config, Discovery, HostList, Layout, Metrics, Namespace, Port, Subsystem,
-};
+use nvmf_target::config::{Config, Discovery, Layout, Metrics, Namespace, Port, Subsystem};
 use nvmf_target::identity;
 
 use crate::args;
+use crate::ctl::host_list;
 use crate::failure::Usage;
 
 /// What the options say, as a configuration would.
 pub(super) fn layout(args: &args::Serve) -> anyhow::Result<Layout> {
     let listen = addresses(&args.listen)?;
     let discovery = addresses(&args.discovery)?;
-    let hosts = hosts(&args.allow)?;
+    let hosts = host_list("--allow", args.allow.clone())?;
     let beyond = listen.iter().find(|address| !address.ip().is_loopback());
     if let (None, Some(address)) = (&hosts, beyond) {
         return Err(Usage::new(format!(
@@ -46,19 +45,6 @@ pub(super) fn layout(args: &args::Serve) -> anyhow::Result<Layout> {
         }],
     };
     Ok(config.resolve()?)
-}
-
-/// Who may connect; `None` if nothing was said.
-fn hosts(allow: &[String]) -> anyhow::Result<Option<HostList>> {
-    let any = allow.iter().any(|host| host == HostList::ANY);
-    match (any, allow.len()) {
-        (_, 0) => Ok(None),
-        (true, 1) => Ok(Some(HostList::Any)),
-        (true, _) => {
-            Err(Usage::new("--allow any and --allow of a host: give one or the other").into())
-        }
-        (false, _) => Ok(Some(HostList::Only(allow.to_vec()))),
-    }
 }
 
 /// Where to listen; a name stands for all of its addresses.

@@ -2,13 +2,16 @@
 
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
+pub(crate) mod controlled;
+
+use std::fmt::Write;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc;
-use std::thread;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub(crate) const NQN: &str = "nqn.2026-01.org.example:tests";
@@ -16,7 +19,7 @@ pub(crate) const NQN: &str = "nqn.2026-01.org.example:tests";
 /// The command under test, as a host that needs no files of this machine.
 pub(crate) fn nvmf() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nvmf"));
-    command.env_remove("NVMF_LOG");
+    command.env_remove("NVMF_LOG").env_remove("NVMF_CONTROL");
     command
 }
 
@@ -83,6 +86,9 @@ pub(crate) fn json(bytes: &[u8]) -> serde_json::Value {
 /// A running `nvmf serve`; killed when the test is over.
 pub(crate) struct Server {
     child: Child,
+    /// What it says on standard error, as it comes.
+    log: Arc<Mutex<String>>,
+    logger: Option<JoinHandle<()>>,
     /// What it said up to when it was ready.
     pub(crate) said: Vec<String>,
     pub(crate) host: String,
@@ -113,8 +119,19 @@ impl Server {
     }
 
     pub(crate) fn start_at(listen: &str, args: &[&str]) -> Self {
+        let (host, _) = listen.rsplit_once(':').unwrap();
+        Self::serve(host, &[&["--listen", listen], args].concat())
+    }
+
+    /// Runs `nvmf serve` with these options, which have it listen on this address.
+    pub(crate) fn serve(host: &str, args: &[&str]) -> Self {
+        Self::try_serve(host, args).unwrap_or_else(|error| panic!("not ready: {error}"))
+    }
+
+    /// The same; gives what it said if it ends before it is ready.
+    pub(crate) fn try_serve(host: &str, args: &[&str]) -> Result<Self, String> {
         let mut child = nvmf()
-            .args(["serve", "--listen", listen])
+            .arg("serve")
             .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -123,22 +140,36 @@ impl Server {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let (host, _) = listen.rsplit_once(':').unwrap();
-        let url = format!("nvme+tcp://{host}:");
-        let (mut said, mut port) = (Vec::new(), None);
-        while !said.last().is_some_and(|line: &String| line.contains("Ctrl-C")) {
+        let log = Arc::new(Mutex::new(String::new()));
+        let logger = Some(collect(child.stderr.take().unwrap(), Arc::clone(&log)));
+        let host = host.to_owned();
+        let mut server = Self { child, log, logger, said: Vec::new(), host, port: 0 };
+        let url = format!("nvme+tcp://{}:", server.host);
+        while !server.said.last().is_some_and(|line| line.contains("Ctrl-C")) {
             let Ok(line) = receiver.recv_timeout(Duration::from_secs(20)) else {
-                let _ = child.kill();
-                let mut error = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-                panic!("not ready: {said:?} {error}");
+                let _ = server.child.kill();
+                let log = server.whole_log();
+                return Err(format!("{:?} {log}", server.said));
             };
-            if let Some((_, rest)) = line.split_once(&url) {
-                port = rest.split('/').next().and_then(|port| port.parse().ok());
+            if let (0, Some((_, rest))) = (server.port, line.split_once(&url)) {
+                server.port = rest.split('/').next().unwrap().parse().unwrap();
             }
-            said.push(line);
+            server.said.push(line);
         }
-        Self { child, said, host: host.to_owned(), port: port.unwrap() }
+        Ok(server)
+    }
+
+    /// What it has said on standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// What it said on standard error till its end.
+    fn whole_log(&mut self) -> String {
+        if let Some(logger) = self.logger.take() {
+            logger.join().unwrap();
+        }
+        self.log()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -173,8 +204,7 @@ impl Server {
 
     /// Sends a signal, and waits for the end.
     pub(crate) fn signal(mut self, signal: &str) -> (ExitStatus, String) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        self.send(signal);
         let end = Instant::now() + Duration::from_secs(20);
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -183,15 +213,19 @@ impl Server {
             assert!(Instant::now() < end, "it does not end");
             thread::sleep(Duration::from_millis(10));
         };
-        let mut error = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+        let error = self.whole_log();
         (status, error)
     }
 
     /// Makes it stand still; it keeps its connections.
     pub(crate) fn pause(&self) {
+        self.send("-STOP");
+    }
+
+    /// Sends a signal that it goes on after.
+    pub(crate) fn send(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Ends it as a power failure would, and waits until nobody listens there: what an io_uring had
@@ -211,6 +245,23 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Collects what a program says.
+fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let lines = BufReader::new(from).lines().map_while(Result::ok);
+        lines.for_each(|line| writeln!(into.lock().unwrap(), "{line}").unwrap());
+    })
+}
+
+/// Waits until this holds.
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

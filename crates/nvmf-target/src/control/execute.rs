@@ -297,6 +297,8 @@ fn allow(subsystem: &mut config::Subsystem, host: String) -> Result<(), ManageEr
         subsystem.hosts = Some(HostList::Any);
         return Ok(());
     }
+    // Where everybody may connect already nobody else looks at the name.
+    Nqn::parse_strict(&host).map_err(|error| ManageError::Clash(format!("`{host}`: {error}")))?;
     match &mut subsystem.hosts {
         Some(HostList::Any) => {}
         Some(HostList::Only(hosts)) if hosts.contains(&host) => {}

@@ -31,9 +31,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::{self, Config, HostList};
 
 pub use client::{Client, ClientError};
-pub use server::{Control, Server, ServerError};
+pub use server::{Control, Listener, Server, ServerError};
 
-/// The longest line either end takes, in bytes.
+/// The longest request, in bytes.
 const MAX_LINE: usize = 4 << 20;
 
 /// What is asked of a target.
@@ -131,7 +131,7 @@ pub enum Request {
         /// The host's NQN, or `any`.
         host: String,
     },
-    /// Listen on another port: [`Reply::Done`].
+    /// Listen on another port.
     PortAdd {
         /// As in a configuration.
         port: Box<config::Port>,

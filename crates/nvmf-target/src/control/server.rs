@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
+
 use super::execute::Executor;
 use super::{MAX_LINE, Reply};
 use crate::manage::{Applied, ManageError, Manager};
@@ -20,6 +22,9 @@ const MOST: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may say nothing.
 const SILENCE: Duration = Duration::from_secs(300);
+
+/// The mode of the socket.
+const OWNER: u32 = 0o600;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -64,44 +69,86 @@ impl Control {
     }
 }
 
-/// A control socket that is listened on; it is taken away when this is dropped.
+/// A control socket that is had, and on which nobody is answered yet. Who connects waits.
+///
+/// With it a target makes sure that no other one is controlled there, before it touches anything
+/// that the other one may be using.
 #[derive(Debug)]
-pub struct Server {
-    path: PathBuf,
+pub struct Listener {
+    listener: UnixListener,
+    file: SocketFile,
 }
 
-impl Server {
+impl Listener {
     /// Listens at `path`, where a socket that nobody listens on may be left from before.
     ///
     /// # Errors
     ///
     /// [`ServerError`].
-    pub fn start(path: &Path, control: Control) -> Result<Self, ServerError> {
-        let failed = |source| ServerError::Io { path: path.to_owned(), source };
+    pub fn bind(path: &Path) -> Result<Self, ServerError> {
         let listener = listen(path)?;
-        let server = Self { path: path.to_owned() };
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let file = SocketFile(path.to_owned());
+        fs::set_permissions(path, fs::Permissions::from_mode(OWNER))
+            .map_err(|source| failed(path, source))?;
+        Ok(Self { listener, file })
+    }
+
+    /// Answers from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Io`] if there can be no thread for it.
+    pub fn serve(self, control: Control) -> Result<Server, ServerError> {
+        let Self { listener, file } = self;
         let work = move || accept(&listener, &control);
-        thread::Builder::new().name("nvmf-control".into()).spawn(work).map_err(failed)?;
-        Ok(server)
+        thread::Builder::new()
+            .name("nvmf-control".into())
+            .spawn(work)
+            .map_err(|source| failed(&file.0, source))?;
+        Ok(Server { file })
+    }
+}
+
+/// A control socket that is listened on; it is taken away when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    file: SocketFile,
+}
+
+impl Server {
+    /// [Listens](Listener::bind) and answers at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`].
+    pub fn start(path: &Path, control: Control) -> Result<Self, ServerError> {
+        Listener::bind(path)?.serve(control)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.0
     }
 }
 
-impl Drop for Server {
+/// The name of the socket.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
         // The thread ends with the process; nobody finds it any more.
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.0);
     }
+}
+
+fn failed(path: &Path, source: io::Error) -> ServerError {
+    ServerError::Io { path: path.to_owned(), source }
 }
 
 fn listen(path: &Path) -> Result<UnixListener, ServerError> {
-    let failed = |source| ServerError::Io { path: path.to_owned(), source };
-    match UnixListener::bind(path) {
+    let failed = |source| failed(path, source);
+    match bound(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let is_socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
             if !is_socket {
@@ -111,10 +158,24 @@ fn listen(path: &Path) -> Result<UnixListener, ServerError> {
                 return Err(ServerError::InUse { path: path.to_owned() });
             }
             fs::remove_file(path).map_err(failed)?;
-            UnixListener::bind(path).map_err(failed)
+            bound(path).map_err(failed)
         }
         result => result.map_err(failed),
     }
+}
+
+/// A socket of this name, which nobody but its owner can connect to from the first moment: the mode
+/// of a socket without a name is, in Linux, what its name gets. Elsewhere it is set afterwards.
+fn bound(path: &Path) -> io::Result<UnixListener> {
+    const WAITING: i32 = 128;
+    let address = SocketAddrUnix::new(path)?;
+    let socket = net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    #[cfg(target_os = "linux")]
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(OWNER))?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, WAITING)?;
+    Ok(socket.into())
 }
 
 fn accept(listener: &UnixListener, control: &Control) {
@@ -191,4 +252,19 @@ fn answer(mut stream: &UnixStream, reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     stream.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_socket_is_never_anybody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let _listener = bound(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o177, 0, "{mode:o}");
+    }
 }

@@ -138,6 +138,7 @@ fn what_is_not_there_is_named() {
         (r#"{"method":"ana-set","port":1,"group":40,"state":"optimized"}"#, "32"),
         (r#"{"method":"ana-set","port":1,"group":4,"state":"best"}"#, "optimized"),
         (r#"{"method":"host-deny","subsystem":"SUB","host":"nqn.y"}"#, "nqn.y is not one"),
+        (r#"{"method":"host-allow","subsystem":"SUB","host":"y"}"#, "`y`"),
         (r#"{"method":"drop","subsystem":"SUB","cntlid":3}"#, "no controller 3"),
         (r#"{"method":"subsystem-add","subsystem":{"nqn":"x"}}"#, "nqn"),
         (
@@ -264,6 +265,73 @@ fn the_socket_is_its_owners_alone_and_one_that_was_left_is_replaced() {
     let file = target.file();
     assert!(matches!(Server::start(&file, target.control.clone()), Err(ServerError::Io { .. })));
     assert!(file.exists());
+    let had = target.folder.path().join("had.sock");
+    let listener = Listener::bind(&had).unwrap();
+    assert!(matches!(Listener::bind(&had), Err(ServerError::InUse { .. })));
+    let mut early = Client::connect(&had).unwrap();
+    let _server = listener.serve(target.control.clone()).unwrap();
+    assert!(early.call(&Request::Status {}).is_ok(), "who came early is answered");
     let nobody = Client::connect(Path::new("/nonexistent/nvmf.sock")).unwrap_err();
     assert!(nobody.to_string().contains("no target listens"), "{nobody}");
+}
+
+/// The blocks of docs/control.md that begin with this word after their fence.
+fn documented(kind: &str) -> Vec<String> {
+    let start = format!("```json {kind}\n");
+    let blocks = document();
+    let blocks = blocks.split(start.as_str()).skip(1);
+    blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+fn document() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/control.md");
+    std::fs::read_to_string(path).expect("docs/control.md is part of the source")
+}
+
+/// All methods, as what parses them knows them.
+fn methods() -> Vec<String> {
+    let error = serde_json::from_str::<Request>(r#"{"method":"?"}"#).unwrap_err().to_string();
+    let (_, known) = error.split_once("expected one of ").unwrap();
+    known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_method_is_documented_with_an_example_that_is_one() {
+    let methods = methods();
+    assert!(methods.len() > 15 && methods.contains(&"namespace-set".to_owned()), "{methods:?}");
+    let document = document();
+    for method in &methods {
+        assert!(document.contains(&format!("\n### `{method}`\n")), "no heading for {method}");
+    }
+    let examples: Vec<String> = documented("request")
+        .iter()
+        .map(|text| {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            // Nothing of the example is lost when it is read, or named otherwise.
+            assert_eq!(serde_json::to_value(parsed(text)).unwrap(), value);
+            value["method"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    for method in &methods {
+        assert!(examples.contains(method), "no example of {method}");
+    }
+}
+
+#[test]
+fn every_kind_of_reply_is_documented_as_it_is() {
+    let mut kinds: Vec<String> = documented("reply")
+        .iter()
+        .map(|text| {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            let reply: Reply = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_value(reply).unwrap(), value);
+            value.as_object().unwrap().keys().next().unwrap().clone()
+        })
+        .collect();
+    kinds.sort();
+    let error = serde_json::from_str::<Reply>(r#"{"?":{}}"#).unwrap_err().to_string();
+    let (_, known) = error.split_once("expected one of ").unwrap();
+    let mut known: Vec<_> = known.split('`').skip(1).step_by(2).collect();
+    known.sort_unstable();
+    assert_eq!(kinds, known);
 }

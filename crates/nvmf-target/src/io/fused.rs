@@ -53,8 +53,9 @@ impl Both {
         Self { first: Err(OTHER_FAILED.into()), second: Err(failed.into()) }
     }
 
-    fn refused(status: Status) -> Self {
-        let failed = Err(status.with_dnr(true).into());
+    /// Neither was executed, for the same reason.
+    pub(crate) fn neither(status: Status) -> Self {
+        let failed = Err(status.into());
         Self { first: failed, second: failed }
     }
 }
@@ -72,12 +73,12 @@ pub(crate) fn plan_pair<'a>(
         && first.block_count() == second.block_count();
     let opcodes = (first.opcode, second.opcode);
     if opcodes != (opcode::nvm::COMPARE, opcode::nvm::WRITE) || !same {
-        return Err(Both::refused(Status::INVALID_FIELD));
+        return Err(Both::neither(Status::INVALID_FIELD.with_dnr(true)));
     }
     let compare = plan_one(association, view, first, *first_len).map_err(Both::first_failed)?;
     let write = plan_one(association, view, second, *second_len).map_err(Both::second_failed)?;
     if u64::from(*first_len) > COMPARE_AND_WRITE_BYTES {
-        return Err(Both::refused(Status::ATOMIC_WRITE_UNIT_EXCEEDED));
+        return Err(Both::neither(Status::ATOMIC_WRITE_UNIT_EXCEEDED.with_dnr(true)));
     }
     Ok(Pair { compare, write })
 }

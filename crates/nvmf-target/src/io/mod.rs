@@ -164,7 +164,11 @@ fn plan_one<'a>(
             Kind::Acquire(ReservationAcquire::from_sqe(sqe).ok_or(INVALID_FIELD)?)
         }
         opcode::nvm::RESERVATION_RELEASE => {
-            Kind::Release(ReservationRelease::from_sqe(sqe).ok_or(INVALID_FIELD)?)
+            let command = ReservationRelease::from_sqe(sqe).ok_or(INVALID_FIELD)?;
+            // Linux sends as much as for an Acquire.
+            let padded = data_len == reserve::ACQUIRE_LEN;
+            let length = if padded { data_len } else { reserve::RELEASE_LEN };
+            Kind::Release { command, length }
         }
         opcode::nvm::RESERVATION_REPORT => reservation_report(sqe)?,
         _ => Kind::Flush,

@@ -69,7 +69,11 @@ pub(crate) enum Kind {
     Copy(Copy),
     Register(ReservationRegister),
     Acquire(ReservationAcquire),
-    Release(ReservationRelease),
+    Release {
+        command: ReservationRelease,
+        /// At least what the command needs.
+        length: u32,
+    },
     Report {
         length: u32,
     },
@@ -135,7 +139,7 @@ impl<N: AsRef<Namespace>> Operation<N> {
             | Kind::Copy(Copy { length, .. }) => Transfer::FromHost(length),
             Kind::Register(_) => Transfer::FromHost(reserve::REGISTER_LEN),
             Kind::Acquire(_) => Transfer::FromHost(reserve::ACQUIRE_LEN),
-            Kind::Release(_) => Transfer::FromHost(reserve::RELEASE_LEN),
+            Kind::Release { length, .. } => Transfer::FromHost(length),
             Kind::Report { length } => Transfer::ToHost(length),
             Kind::Verify { .. }
             | Kind::WriteZeroes { .. }
@@ -159,7 +163,7 @@ impl<N: AsRef<Namespace>> Operation<N> {
             | Kind::Flush
             | Kind::Register(_)
             | Kind::Acquire(_)
-            | Kind::Release(_)
+            | Kind::Release { .. }
             | Kind::Report { .. } => false,
         }
     }
@@ -198,7 +202,7 @@ impl<N: AsRef<Namespace>> Operation<N> {
             | Kind::Flush
             | Kind::Register(_)
             | Kind::Acquire(_)
-            | Kind::Release(_)
+            | Kind::Release { .. }
             | Kind::Report { .. } => return None,
         })
     }
@@ -285,7 +289,9 @@ impl<N: AsRef<Namespace>> Operation<N> {
             Kind::Copy(copy) => return Ok(copy.execute(self, data, by)),
             Kind::Register(command) => return Ok(reserve::register(ns, &command, data, by)),
             Kind::Acquire(command) => return Ok(reserve::acquire(ns, &command, data, by)),
-            Kind::Release(command) => return Ok(reserve::release(ns, &command, data, by)),
+            Kind::Release { command, .. } => {
+                return Ok(reserve::release(ns, &command, data, by));
+            }
             Kind::Report { .. } => reserve::report(ns, data, by),
         }
         Ok(Ok(()))
@@ -306,7 +312,7 @@ impl Kind {
             Self::Copy(_) => "Copy",
             Self::Register(_) => "Reservation Register",
             Self::Acquire(_) => "Reservation Acquire",
-            Self::Release(_) => "Reservation Release",
+            Self::Release { .. } => "Reservation Release",
             Self::Report { .. } => "Reservation Report",
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use nvme_spec::Nqn;
 use nvmf_storage::{Geometry, Source};
 
-use super::services::{PreparedMetrics, Services};
+use super::services::PreparedMetrics;
 use super::{Applied, Inner, ManageError, build};
 use crate::config::layout::{Namespace as NamespaceLayout, Subsystem as SubsystemLayout};
 use crate::config::{Change, Layout, diff};
@@ -43,14 +43,15 @@ pub(super) fn apply(
     if changes.is_empty() {
         return Ok(applied);
     }
-    let steps = prepare(handle, &inner.layout, changes)?;
-    if let Some(state) = &mut inner.state {
-        state.save(&new)?;
+    let removed = removed(&changes);
+    let steps = prepare(handle, inner, changes)?;
+    if let Some(state) = &inner.state {
+        state.save(&new, &removed)?;
     }
     inner.layout = new;
     let mut missing = None;
     for step in steps {
-        match take(handle, &mut inner.services, step) {
+        match take(handle, inner, step) {
             Ok(()) => {}
             Err(Failure::Told(warning)) => applied.warnings.push(warning),
             Err(Failure::Missing(lost)) => {
@@ -69,8 +70,8 @@ pub(super) fn apply(
         None => Ok(applied),
         Some(lost) => {
             let Lost { what, source, .. } = *lost;
-            if let Some(state) = &mut inner.state {
-                state.save(&inner.layout)?;
+            if let Some(state) = &inner.state {
+                state.save(&inner.layout, &[])?;
             }
             Err(ManageError::Partly { what, source: Box::new(source) })
         }
@@ -78,8 +79,9 @@ pub(super) fn apply(
 }
 
 /// Tries what can fail.
-fn prepare(handle: &Handle, old: &Layout, changes: Vec<Change>) -> Result<Vec<Step>, ManageError> {
-    let freed = freed(old, &changes);
+fn prepare(handle: &Handle, inner: &Inner, changes: Vec<Change>) -> Result<Vec<Step>, ManageError> {
+    let state = inner.state.as_ref();
+    let freed = freed(&inner.layout, &changes);
     let waits = |ns: &NamespaceLayout| file_of(ns).is_some_and(|path| freed.contains(&path));
     let mut steps = Vec::with_capacity(changes.len());
     for change in changes {
@@ -89,13 +91,15 @@ fn prepare(handle: &Handle, old: &Layout, changes: Vec<Change>) -> Result<Vec<St
                 Step::LateNamespace(subsystem, namespace)
             }
             Change::NamespaceAdded { subsystem, namespace } => {
-                Step::Namespace(subsystem.clone(), build::namespace(&subsystem, &namespace)?)
+                Step::Namespace(subsystem.clone(), build::namespace(&subsystem, &namespace, state)?)
             }
             Change::SubsystemAdded { subsystem } if subsystem.namespaces.values().any(waits) => {
                 try_out(&subsystem)?;
                 Step::LateSubsystem(subsystem, false)
             }
-            Change::SubsystemAdded { subsystem } => Step::Subsystem(build::subsystem(&subsystem)?),
+            Change::SubsystemAdded { subsystem } => {
+                Step::Subsystem(build::subsystem(&subsystem, state)?)
+            }
             Change::SubsystemReplaced { subsystem } => {
                 try_out(&subsystem)?;
                 Step::LateSubsystem(subsystem, true)
@@ -113,6 +117,15 @@ fn prepare(handle: &Handle, old: &Layout, changes: Vec<Change>) -> Result<Vec<St
         });
     }
     Ok(steps)
+}
+
+/// The namespaces that are taken away, be it to come again as something else.
+fn removed(changes: &[Change]) -> Vec<(Nqn, u32)> {
+    let removed = changes.iter().filter_map(|change| match change {
+        Change::NamespaceRemoved { subsystem, nsid } => Some((subsystem.clone(), *nsid)),
+        _ => None,
+    });
+    removed.collect()
 }
 
 /// The files that are let go of.
@@ -193,14 +206,15 @@ fn told(error: impl std::fmt::Display) -> Failure {
 }
 
 /// Does what is ready.
-fn take(handle: &Handle, services: &mut Services, step: Step) -> Result<(), Failure> {
+fn take(handle: &Handle, inner: &mut Inner, step: Step) -> Result<(), Failure> {
+    let state = inner.state.as_ref();
     match step {
         Step::Plain(Change::MetricsStopped) => {
-            services.stop_metrics();
+            inner.services.stop_metrics();
             Ok(())
         }
         Step::Metrics(prepared) => {
-            services.serve_metrics(prepared);
+            inner.services.serve_metrics(prepared);
             Ok(())
         }
         Step::Plain(change) => plain(handle, change).map_err(told),
@@ -220,12 +234,12 @@ fn take(handle: &Handle, services: &mut Services, step: Step) -> Result<(), Fail
                     nsid: Some(ns.nsid),
                 }))
             };
-            let built = build::namespace(&nqn, &ns).map_err(lost)?;
+            let built = build::namespace(&nqn, &ns, state).map_err(lost)?;
             handle.add_namespace(&nqn, built).map_err(told)
         }
         Step::LateSubsystem(subsystem, replaces) => {
             let gone = if replaces { handle.remove_subsystem(&subsystem.nqn) } else { Ok(()) };
-            let built = build::subsystem(&subsystem).map_err(|source| {
+            let built = build::subsystem(&subsystem, state).map_err(|source| {
                 Failure::Missing(Box::new(Lost {
                     what: format!("subsystem {}", subsystem.nqn),
                     source,
@@ -259,6 +273,10 @@ fn plain(handle: &Handle, change: Change) -> Result<(), ChangeError> {
         Change::NamespaceRegrouped { subsystem, nsid, group } => {
             handle.change_namespace(&subsystem, nsid, NamespaceChange::AnaGroup(group.get()))
         }
+        Change::NamespaceLimited { subsystem, nsid, limits } => {
+            let limits = NamespaceChange::Limits(build::limits(&limits));
+            handle.change_namespace(&subsystem, nsid, limits)
+        }
         Change::NamespaceResized { subsystem, nsid, bytes } => {
             handle.resize_namespace(&subsystem, nsid, Some(bytes)).map(drop)
         }
@@ -269,8 +287,14 @@ fn plain(handle: &Handle, change: Change) -> Result<(), ChangeError> {
             handle.set_discovery(build::discovery_nqn(&discovery), build::referrals(&discovery));
             Ok(())
         }
-        // The others were made ready.
-        _ => Ok(()),
+        // These were made ready.
+        Change::NamespaceAdded { .. }
+        | Change::SubsystemAdded { .. }
+        | Change::SubsystemReplaced { .. }
+        | Change::PortAdded { .. }
+        | Change::PortMoved { .. }
+        | Change::MetricsStarted { .. }
+        | Change::MetricsStopped => Ok(()),
     }
 }
 

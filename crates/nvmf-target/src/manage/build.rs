@@ -1,13 +1,17 @@
 //! What a layout's parts are at run time.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use nvme_spec::Nqn;
 use nvmf_storage::{NamespaceSpec, Source};
 
-use super::ManageError;
+use super::state::Left;
+use super::{ManageError, StateFile};
 use crate::config::layout;
-use crate::{Hosts, Namespace, Port, Referral, Subsystem, TargetBuilder, config};
+use crate::{
+    Hosts, Limits, Namespace, NamespaceBuilder, Port, Referral, Subsystem, TargetBuilder, config,
+};
 
 pub(super) fn discovery(builder: TargetBuilder, discovery: &layout::Discovery) -> TargetBuilder {
     builder.discovery(discovery_nqn(discovery)).referrals(referrals(discovery))
@@ -47,8 +51,11 @@ pub(super) fn hosts(hosts: Option<&config::Hosts>) -> Hosts {
     }
 }
 
-/// Makes a subsystem and opens its namespaces.
-pub(super) fn subsystem(of: &layout::Subsystem) -> Result<Arc<Subsystem>, ManageError> {
+/// Makes a subsystem and opens its namespaces; what hosts left on them is in the state.
+pub(super) fn subsystem(
+    of: &layout::Subsystem,
+    state: Option<&StateFile>,
+) -> Result<Arc<Subsystem>, ManageError> {
     let mut builder = Subsystem::builder(of.nqn.clone())
         .serial(of.serial.clone())
         .model(of.model.clone())
@@ -56,23 +63,58 @@ pub(super) fn subsystem(of: &layout::Subsystem) -> Result<Arc<Subsystem>, Manage
         .hosts(hosts(of.hosts.as_ref()))
         .max_io_queues(of.max_io_queues)
         .controller_ids(*of.cntlid.start(), *of.cntlid.end());
+    if let Some(state) = state {
+        builder = builder.persistence(state.of(&of.nqn));
+    }
     for ns in of.namespaces.values() {
-        builder = builder.with(open(&of.nqn, ns)?);
+        builder = builder.with(restore(open(&of.nqn, ns)?, &of.nqn, state));
     }
     let nqn = Box::new(of.nqn.clone());
     builder.build().map_err(|source| ManageError::Subsystem { nqn, source })
 }
 
-/// Opens a namespace.
-pub(super) fn namespace(nqn: &Nqn, of: &layout::Namespace) -> Result<Arc<Namespace>, ManageError> {
+/// Opens a namespace, on which hosts have left nothing yet.
+pub(super) fn namespace(
+    nqn: &Nqn,
+    of: &layout::Namespace,
+    state: Option<&StateFile>,
+) -> Result<Arc<Namespace>, ManageError> {
     let clash = |source| ManageError::Subsystem { nqn: Box::new(nqn.clone()), source };
-    open(nqn, of)?.build(nqn).map_err(clash)
+    let mut builder = open(nqn, of)?;
+    if let Some(state) = state {
+        builder = builder.persistence(state.of(nqn));
+    }
+    builder.build(nqn).map_err(clash)
 }
 
-fn open(nqn: &Nqn, of: &layout::Namespace) -> Result<crate::NamespaceBuilder, ManageError> {
+/// Gives a namespace back what hosts left on it.
+fn restore(builder: NamespaceBuilder, nqn: &Nqn, state: Option<&StateFile>) -> NamespaceBuilder {
+    let Some(state) = state else { return builder };
+    let Left { reservations, protected, uncorrectable } = state.left(nqn, builder.nsid());
+    let builder = builder.protected_by_host(protected).uncorrectable(uncorrectable);
+    match reservations {
+        Some(saved) => builder.reservations(saved),
+        None => builder,
+    }
+}
+
+/// What a namespace is limited to.
+pub(super) fn limits(of: &layout::Limits) -> Limits {
+    Limits {
+        iops: of.iops.map(NonZeroU64::from),
+        read_iops: of.read_iops.map(NonZeroU64::from),
+        write_iops: of.write_iops.map(NonZeroU64::from),
+        bandwidth: of.bandwidth,
+        read_bandwidth: of.read_bandwidth,
+        write_bandwidth: of.write_bandwidth,
+    }
+}
+
+fn open(nqn: &Nqn, of: &layout::Namespace) -> Result<NamespaceBuilder, ManageError> {
     let mut builder = Namespace::open(of.nsid, &of.spec)
         .map_err(|source| ManageError::Open { nqn: Box::new(nqn.clone()), nsid: of.nsid, source })?
         .ana_group(of.ana_group.get())
+        .limits(limits(&of.limits))
         .write_protected(of.read_only);
     if let Some(uuid) = of.uuid {
         builder = builder.uuid(uuid);

@@ -96,17 +96,17 @@ impl Manager {
     pub fn start(
         layout: Layout,
         builder: TargetBuilder,
-        mut state: Option<StateFile>,
+        state: Option<StateFile>,
     ) -> Result<(Target, Arc<Self>), ManageError> {
         let mut builder = build::discovery(builder, layout.discovery());
         for subsystem in layout.subsystems().values() {
-            builder = builder.subsystem(build::subsystem(subsystem)?);
+            builder = builder.subsystem(build::subsystem(subsystem, state.as_ref())?);
         }
         for port in layout.ports().values() {
             builder = builder.port(build::port(port));
         }
-        if let Some(state) = &mut state {
-            state.save(&layout)?;
+        if let Some(state) = &state {
+            state.save(&layout, &[])?;
         }
         let target = builder.bind()?;
         let handle = target.handle();
@@ -155,7 +155,7 @@ impl Manager {
         let Inner { layout: running, state, .. } = &mut *inner;
         if let Some(state) = state {
             state.set_base(&layout);
-            state.save(running)?;
+            state.save(running, &[])?;
         }
         Ok(applied)
     }

@@ -1,4 +1,5 @@
 use std::net::TcpStream;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -142,6 +143,32 @@ fn everything_in_a_layout_can_change_while_it_runs() {
 }
 
 #[test]
+fn limits_hold_from_the_start_and_change() {
+    let limited = |limits: &str| {
+        let text = layout(&["mem:1M"]).config().to_toml();
+        Layout::from_toml(&format!("{text}[subsystem.namespace.limits]\n{limits}\n")).unwrap()
+    };
+    let running = Running::start(limited("write-iops = 5\nread-bandwidth = \"1M\""), None);
+    let now = || running.manager.handle().namespace(&nqn(), 1).unwrap().limits();
+    assert_eq!(now().write_iops, NonZeroU64::new(5));
+    assert_eq!(now().read_bandwidth, NonZeroU64::new(1 << 20));
+    let _ = running.manager.apply(limited("iops = 7\nread-iops = 8")).unwrap();
+    let changed = crate::Limits {
+        iops: NonZeroU64::new(7),
+        read_iops: NonZeroU64::new(8),
+        ..crate::Limits::default()
+    };
+    assert_eq!(now(), changed);
+    let _ = running.manager.apply(limited("bandwidth = 9\nwrite-bandwidth = 10")).unwrap();
+    let changed = crate::Limits {
+        bandwidth: NonZeroU64::new(9),
+        write_bandwidth: NonZeroU64::new(10),
+        ..crate::Limits::default()
+    };
+    assert_eq!(now(), changed);
+}
+
+#[test]
 fn a_file_goes_from_one_namespace_to_another_in_one_change() {
     let folder = tempfile::tempdir().unwrap();
     let file = image(folder.path(), "a.img", 1 << 20);
@@ -150,6 +177,8 @@ fn a_file_goes_from_one_namespace_to_another_in_one_change() {
     assert_eq!(applied.changes, 2);
     let ns = running.manager.handle().namespace(&nqn(), 1).unwrap();
     assert_eq!(ns.backend().geometry().block_size(), 512);
+    // It would be waited for.
+    drop(ns);
     // Not if it could not be served so: 4096 is not a divisor of its size then.
     let odd = image(folder.path(), "b.img", 1536);
     let _ = running.manager.apply(layout(&[&format!("{odd},bs=512")])).unwrap();
@@ -176,7 +205,7 @@ fn what_was_acknowledged_is_there_after_a_crash() {
     let _ = running.manager.resize(&nqn(), 1, Some(8 << 20)).unwrap();
     let layout_then = running.manager.layout();
     // Whatever happens to the process now, the file is whole.
-    let (_, found) = StateFile::open(&path, &base).unwrap();
+    let (_, found) = after_a_crash(&path, &base);
     assert_eq!(found, layout_then);
     assert_eq!(found.subsystems()[&nqn()].namespaces[&1].spec.to_string(), "mem:8M");
     drop(running);
@@ -204,7 +233,16 @@ fn a_reload_makes_the_file_the_truth_again() {
     let edited = layout(&["mem:1M", "null:1G", "null:2G"]);
     let _ = running.manager.reload(edited.clone()).unwrap();
     assert_eq!(running.nsids(), [1, 2, 3]);
-    assert_eq!(StateFile::open(&path, &edited).unwrap().1, edited);
+    assert_eq!(after_a_crash(&path, &edited).1, edited);
+}
+
+/// What a target finds that is started after this moment. The file itself is still another's.
+fn after_a_crash(path: &Path, base: &Layout) -> (StateFile, Layout) {
+    let shared = StateFile::open(path, base);
+    assert!(matches!(shared, Err(StateError::InUse { .. })), "{shared:?}");
+    let copy = path.with_file_name("copy.json");
+    std::fs::copy(path, &copy).unwrap();
+    StateFile::open(&copy, base).unwrap()
 }
 
 #[test]
@@ -254,4 +292,60 @@ fn a_namespace_gets_larger_and_never_smaller() {
 
 fn image_grows(path: &Path, bytes: u64) {
     std::fs::File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
+
+#[test]
+fn what_hosts_left_is_there_after_a_crash_and_goes_with_its_namespace() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let base = layout(&["mem:1M", "mem:1M"]);
+    let (state, found) = StateFile::open(&path, &base).unwrap();
+    let running = Running::start(found, Some(state.clone()));
+    let saved: crate::SavedReservations = serde_json::from_str(
+        r#"{"generation":1,"registrants":[{"host":"01010101010101010101010101010101","key":"0x7"}]}"#,
+    )
+    .unwrap();
+    for nsid in [1, 2] {
+        let place = state.of(&nqn());
+        place.save_reservations(nsid, Some(&saved)).unwrap();
+        place.save_protection(nsid, true).unwrap();
+        place.save_uncorrectable(nsid, &[3..5, 9..10]).unwrap();
+    }
+    drop((running, state));
+
+    // Another configuration does not concern what is on the namespaces that it has, too.
+    let edited = layout(&["mem:1M", "mem:1M", "mem:1M"]);
+    let (state, found) = StateFile::open(&path, &edited).unwrap();
+    let running = Running::start(found, Some(state.clone()));
+    let ns = |nsid| running.manager.handle().namespace(&nqn(), nsid).unwrap();
+    assert_eq!(ns(1).saved_reservations(), Some(saved.clone()));
+    assert_eq!((ns(2).saved_reservations(), ns(3).saved_reservations()), (Some(saved), None));
+
+    let left = |nsid| {
+        let ns = ns(nsid);
+        (ns.is_protected_by_host(), ns.marks().overlaps(4, 5), ns.marks().overlaps(5, 4))
+    };
+    assert_eq!((left(1), left(3)), ((true, true, false), (false, false, false)));
+
+    // A namespace of the same number that is another disk has nothing of the old one.
+    let _ = running.manager.apply(layout(&["mem:1M", "null:1M"])).unwrap();
+    assert_eq!((ns(2).saved_reservations(), left(2)), (None, (false, false, false)));
+    assert_ne!(state.left(&nqn(), 1), Default::default());
+    assert_eq!(state.left(&nqn(), 2), Default::default());
+}
+
+#[test]
+fn limits_are_those_of_the_configuration() {
+    let running = Running::start(layout(&["mem:1M"]), None);
+    let limits = || running.manager.handle().namespace(&nqn(), 1).unwrap().limits();
+    assert_eq!(limits(), crate::Limits::default());
+    let limited = running.manager.edit(|config| {
+        let limits = &mut config.subsystems[0].namespaces[0].limits;
+        limits.iops = Some(100);
+        limits.read_bandwidth = Some("1M".into());
+        Ok(())
+    });
+    assert_eq!(limited.unwrap().changes, 1);
+    assert_eq!(limits().iops.map(u64::from), Some(100));
+    assert_eq!(limits().read_bandwidth.map(u64::from), Some(1 << 20));
 }

@@ -22,12 +22,27 @@ impl Association {
         nsid: u32,
         data: &mut [u8],
     ) -> Result<u32, Error> {
+        let cdw11 = if fid == fid::HOST_IDENTIFIER { HOST_ID_EXTENDED } else { 0 };
+        self.get_feature_with(fid, select, nsid, cdw11, data)
+    }
+
+    /// The same for features that want to know more, in dword 11: which threshold, above all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Status`] as the controller answers.
+    pub fn get_feature_with(
+        &mut self,
+        fid: u8,
+        select: Select,
+        nsid: u32,
+        cdw11: u32,
+        data: &mut [u8],
+    ) -> Result<u32, Error> {
         let mut sqe = Sqe::new(opcode::admin::GET_FEATURES);
         sqe.nsid.set(nsid);
         sqe.set_cdw(10, GetFeatures { fid, select }.to_cdw10());
-        if fid == fid::HOST_IDENTIFIER {
-            sqe.set_cdw(11, HOST_ID_EXTENDED);
-        }
+        sqe.set_cdw(11, cdw11);
         let mut pieces = [IoSliceMut::new(data)];
         let transfer =
             if pieces[0].is_empty() { Transfer::None } else { Transfer::Read(&mut pieces) };

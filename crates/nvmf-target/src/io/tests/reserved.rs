@@ -176,3 +176,14 @@ fn a_release_frees_the_namespace() {
     run(&one, &on_one(release.to_sqe()), &mut 11u64.to_le_bytes()).unwrap();
     run(&two, &write(0, 1), &mut [0; 512]).unwrap();
 }
+
+#[test]
+fn a_release_may_come_with_as_much_data_as_linux_sends() {
+    let (one, two) = hosts();
+    let release = on_one(ReservationRelease::Release(ReservationType::WriteExclusive).to_sqe());
+    for length in [0, 7, 9, 17, 4096] {
+        refused(&one, &release, length, Status::DATA_SGL_LENGTH_INVALID);
+    }
+    run(&one, &release, &mut keys(11, 0)).unwrap();
+    run(&two, &write(0, 1), &mut [0; 512]).unwrap();
+}

@@ -265,7 +265,7 @@ impl Served {
                 None => break pair,
                 Some(wait) => {
                     if let Err(status) = self.patience.sleep(wait, pair.namespace().nsid()) {
-                        return Ok(Both::first_failed(status));
+                        return Ok(Both::neither(status));
                     }
                 }
             }

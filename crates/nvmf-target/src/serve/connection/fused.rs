@@ -175,13 +175,28 @@ impl Connection {
         }
     }
 
-    /// Answers a command that was not begun and cannot be, and the other if it is one of two.
+    /// Answers a command that was not begun and is not to be, and with it the other if it is one of
+    /// two.
     pub(super) fn abort(&mut self, slot: u16, status: Status) {
+        self.fail_unbegun(slot, status, status);
+    }
+
+    /// Answers a command whose data does not come as it should.
+    pub(super) fn data_lost(&mut self, slot: u16, status: Status) {
+        self.fail_unbegun(slot, status, OTHER_FAILED);
+    }
+
+    fn fail_unbegun(&mut self, slot: u16, status: Status, other: Status) {
+        let failed = |status: Status| Err(status.into());
         match self.entries.get(slot).fused {
             Fused::First(Some(second)) => {
-                self.answer_both(slot, second, Both::first_failed(status));
+                let both = Both { first: failed(status), second: failed(other) };
+                self.answer_both(slot, second, both);
             }
-            Fused::Second(first) => self.answer_both(first, slot, Both::second_failed(status)),
+            Fused::Second(first) => {
+                let both = Both { first: failed(other), second: failed(status) };
+                self.answer_both(first, slot, both);
+            }
             of => {
                 if let (Fused::First(None), Stage::Io(stage)) = (of, &mut self.stage) {
                     stage.first = First::Failed;

@@ -310,7 +310,7 @@ impl Connection {
     /// A command's data does not come as it should.
     fn lost(&mut self, slot: u16, status: Status) {
         match &self.stage {
-            Stage::Io(_) => self.abort(slot, status),
+            Stage::Io(_) => self.data_lost(slot, status),
             Stage::Connecting(_) | Stage::Admin(_) => self.fail(slot, status),
         }
     }
