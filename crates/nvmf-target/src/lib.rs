@@ -52,9 +52,9 @@
 //! - When a Reservation Acquire that preempts and aborts is answered, nothing is written any more that
 //!   the reservation forbids, whenever it was sent; what waited of the hosts that lost their
 //!   registrations is aborted, and what was being executed is done.
-//! - Where there is a [`Persistence`], what hosts reserve to last over a power loss, which namespaces
-//!   they protect against writes, and which blocks they mark as not to be read, is saved before they
-//!   are answered.
+//! - Where there is a [`Persistence`] (a [`manage::StateFile`] has one for each subsystem), what hosts
+//!   reserve to last over a power loss, which namespaces they protect against writes, and which blocks
+//!   they mark as not to be read, is saved before they are answered.
 //! - A host that is silent for longer than its Keep Alive Timeout, and one whose admin
 //!   connection ends, loses all its queues at once.
 //!
@@ -62,7 +62,9 @@
 //!
 //! It cannot make the target allocate without bound (a queue holds 2 MiB for the commands it
 //! executes, and the capsules of those that wait: at most [`limits::IO_ENTRIES`] of
-//! [`limits::IN_CAPSULE`]), hold a connection for long without a Connect, neither take what is sent
+//! [`limits::IN_CAPSULE`]; a namespace remembers [`limits::REGISTRANTS`] registrants and
+//! [`Uncorrectable::MAX_RANGES`](nvmf_storage::Uncorrectable::MAX_RANGES) ranges of marked blocks),
+//! hold a connection for long without a Connect, neither take what is sent
 //! to it nor send what it owes for longer than 30 seconds, open more connections than
 //! [`TargetBuilder`] says, join another host's association, or take down another connection.
 //!
