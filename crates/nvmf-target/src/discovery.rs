@@ -6,7 +6,7 @@ use nvme_spec::Nqn;
 use nvme_spec::log::{DiscoveryEntry, DiscoveryHeader, adrfam, eflags, subtype, treq};
 use nvmf::controller::discovery::DiscoveryLogPage;
 
-use crate::layout::{Layout, Referral};
+use crate::directory::{Directory, Referral};
 use crate::limits;
 
 /// Who asks, and how it came.
@@ -24,12 +24,12 @@ pub(crate) struct Asker {
 ///
 /// An address to listen on that means "any" is of no use to a host: it gets the one that it
 /// reached us by.
-pub(crate) fn page(layout: &Layout, asker: &Asker, only: Option<u16>) -> DiscoveryLogPage {
+pub(crate) fn page(directory: &Directory, asker: &Asker, only: Option<u16>) -> DiscoveryLogPage {
     let mut entries = Vec::new();
-    for port in layout.ports.iter().filter(|port| only.is_none_or(|only| port.id() == only)) {
+    for port in directory.ports.iter().filter(|port| only.is_none_or(|only| port.id() == only)) {
         let address = reachable(port.address(), asker.local);
         let here = |kind, nqn: &Nqn| entry(kind, nqn, address, port.id(), asker);
-        let usable = layout.subsystems.iter().filter(|subsystem| {
+        let usable = directory.subsystems.iter().filter(|subsystem| {
             port.serves(subsystem.nqn()) && subsystem.hosts().allow(&asker.host)
         });
         entries.extend(usable.filter_map(|subsystem| {
@@ -39,18 +39,18 @@ pub(crate) fn page(layout: &Layout, asker: &Asker, only: Option<u16>) -> Discove
             }
             Some(entry)
         }));
-        entries.extend(here(subtype::CURRENT, layout.discovery.nqn()).map(|mut entry| {
+        entries.extend(here(subtype::CURRENT, directory.discovery.nqn()).map(|mut entry| {
             entry.eflags.set(eflags::DUPLICATE | eflags::EXPLICIT_PERSISTENT);
             entry
         }));
     }
     // No referral is reached by a port of ours.
-    let referrals = if only.is_some() { &[][..] } else { &layout.referrals };
+    let referrals = if only.is_some() { &[][..] } else { &directory.referrals };
     entries.extend(referrals.iter().filter_map(|Referral { address, nqn, port_id }| {
         entry(subtype::REFERRAL, nqn, *address, *port_id, asker)
     }));
     let flags = if only.is_some() { DiscoveryHeader::DLPF_PORT_LOCAL } else { 0 };
-    DiscoveryLogPage::with_generation(layout.generation(), entries).with_flags(flags)
+    DiscoveryLogPage::with_generation(directory.generation(), entries).with_flags(flags)
 }
 
 /// `None` never happens: the text of an IP address is far shorter than its field.
@@ -100,11 +100,11 @@ mod tests {
     use crate::subsystem::{Hosts, Subsystem};
     use crate::testing::{NQN, nqn, subsystem};
 
-    fn layout(ports: Vec<Port>) -> Layout {
-        let mut layout = Layout::new(Nqn::DISCOVERY);
-        layout.subsystems.push(subsystem());
-        layout.ports.extend(ports.into_iter().map(Arc::new));
-        layout
+    fn directory(ports: Vec<Port>) -> Directory {
+        let mut directory = Directory::new(Nqn::DISCOVERY);
+        directory.subsystems.push(subsystem());
+        directory.ports.extend(ports.into_iter().map(Arc::new));
+        directory
     }
 
     fn asker(local: Option<&str>) -> Asker {
@@ -112,14 +112,14 @@ mod tests {
         Asker { host: nqn("nqn.host"), local, flow_control: false }
     }
 
-    fn entries(layout: &Layout, kind: u8, local: Option<&str>) -> Vec<DiscoveryEntry> {
-        let page = page(layout, &asker(local), None);
+    fn entries(directory: &Directory, kind: u8, local: Option<&str>) -> Vec<DiscoveryEntry> {
+        let page = page(directory, &asker(local), None);
         page.entries().iter().filter(|e| e.subtype == kind).copied().collect()
     }
 
     fn told(listen: &[&str], local: Option<&str>) -> Vec<(u8, String, String)> {
         let ports = (1..).zip(listen).map(|(id, a)| Port::new(id, a.parse().unwrap()));
-        entries(&layout(ports.collect()), subtype::NVM, local)
+        entries(&directory(ports.collect()), subtype::NVM, local)
             .iter()
             .map(|e| (e.adrfam, e.address().to_string(), e.service().to_string()))
             .collect()
@@ -136,23 +136,23 @@ mod tests {
             [found(1, "192.0.2.1", "4420"), found(2, "2001:db8::1", "8009")]
         );
         let listen = "192.0.2.1:1".parse().unwrap();
-        let layout = layout(vec![Port::new(1, listen), Port::new(7, listen)]);
-        let entries = entries(&layout, subtype::NVM, None);
+        let directory = directory(vec![Port::new(1, listen), Port::new(7, listen)]);
+        let entries = entries(&directory, subtype::NVM, None);
         assert_eq!((entries[0].portid.get(), entries[1].portid.get()), (1, 7));
         assert_eq!(entries[0].subsystem_nqn().unwrap().as_str(), NQN);
         assert_eq!(entries[0].treq, treq::NOT_REQUIRED | treq::SQ_FLOW_DISABLE);
-        assert_ne!(layout.generation(), 0);
+        assert_ne!(directory.generation(), 0);
     }
 
     #[test]
     fn controllers_that_are_always_there_are_asked_for_as_such() {
-        let mut layout = layout(vec![Port::new(1, "192.0.2.1:4420".parse().unwrap())]);
+        let mut directory = directory(vec![Port::new(1, "192.0.2.1:4420".parse().unwrap())]);
         let fixed = Subsystem::builder(nqn("nqn.fixed")).static_controllers(2).build();
-        layout.subsystems.push(fixed.unwrap());
+        directory.subsystems.push(fixed.unwrap());
         let ids: Vec<u16> =
-            entries(&layout, subtype::NVM, None).iter().map(|e| e.cntlid.get()).collect();
+            entries(&directory, subtype::NVM, None).iter().map(|e| e.cntlid.get()).collect();
         assert_eq!(ids, [0xffff, 0xfffe]);
-        let discovery = entries(&layout, subtype::CURRENT, None);
+        let discovery = entries(&directory, subtype::CURRENT, None);
         assert_eq!(discovery[0].cntlid.get(), 0xffff);
     }
 
@@ -178,10 +178,10 @@ mod tests {
             Subsystem::builder(nqn(name)).hosts(hosts).build().unwrap()
         };
         let only = Port::new(2, address).with_subsystems([nqn("nqn.mine")]);
-        let mut layout = layout(vec![Port::new(1, address), only]);
-        layout.subsystems.push(own("nqn.mine", "nqn.host"));
-        layout.subsystems.push(own("nqn.other", "nqn.somebody"));
-        let told: Vec<(u16, String)> = entries(&layout, subtype::NVM, None)
+        let mut directory = directory(vec![Port::new(1, address), only]);
+        directory.subsystems.push(own("nqn.mine", "nqn.host"));
+        directory.subsystems.push(own("nqn.other", "nqn.somebody"));
+        let told: Vec<(u16, String)> = entries(&directory, subtype::NVM, None)
             .iter()
             .map(|e| (e.portid.get(), e.subsystem_nqn().unwrap().to_string()))
             .collect();
@@ -191,18 +191,18 @@ mod tests {
 
     #[test]
     fn the_discovery_service_tells_of_itself_and_of_others() {
-        let mut layout = Layout::new(nqn("nqn.unique"));
-        layout.ports.push(Arc::new(Port::new(3, "192.0.2.1:8009".parse().unwrap())));
+        let mut directory = Directory::new(nqn("nqn.unique"));
+        directory.ports.push(Arc::new(Port::new(3, "192.0.2.1:8009".parse().unwrap())));
         let address = "192.0.2.9:8009".parse().unwrap();
-        layout.referrals.push(Referral { address, nqn: Nqn::DISCOVERY, port_id: 9 });
-        let current = entries(&layout, subtype::CURRENT, None);
+        directory.referrals.push(Referral { address, nqn: Nqn::DISCOVERY, port_id: 9 });
+        let current = entries(&directory, subtype::CURRENT, None);
         assert_eq!(current[0].subsystem_nqn().unwrap().as_str(), "nqn.unique");
         assert_eq!((current[0].portid.get(), current[0].eflags.get()), (3, 3));
-        let referral = entries(&layout, subtype::REFERRAL, None);
+        let referral = entries(&directory, subtype::REFERRAL, None);
         assert_eq!(referral[0].address().to_string(), "192.0.2.9");
         assert_eq!(referral[0].portid.get(), 9);
-        assert!(layout.subsystem(&Nqn::DISCOVERY).is_some_and(|s| s.is_discovery()));
-        assert!(layout.subsystem(&nqn("nqn.unique")).is_some_and(|s| s.is_discovery()));
-        assert!(layout.subsystem(&nqn("nqn.else")).is_none());
+        assert!(directory.subsystem(&Nqn::DISCOVERY).is_some_and(|s| s.is_discovery()));
+        assert!(directory.subsystem(&nqn("nqn.unique")).is_some_and(|s| s.is_discovery()));
+        assert!(directory.subsystem(&nqn("nqn.else")).is_none());
     }
 }

@@ -52,6 +52,9 @@
 //! - When a Reservation Acquire that preempts and aborts is answered, nothing is written any more that
 //!   the reservation forbids, whenever it was sent; what waited of the hosts that lost their
 //!   registrations is aborted, and what was being executed is done.
+//! - Where there is a [`Persistence`], what hosts reserve to last over a power loss, which namespaces
+//!   they protect against writes, and which blocks they mark as not to be read, is saved before they
+//!   are answered.
 //! - A host that is silent for longer than its Keep Alive Timeout, and one whose admin
 //!   connection ends, loses all its queues at once.
 //!
@@ -72,11 +75,11 @@
 //!
 //! - No TLS, no in-band authentication: a host is who it says it is.
 //! - No namespace management by hosts: namespaces come and go by the [`Handle`] alone.
-//! - What hosts set, a namespace's write protection among it, does not outlast the target.
 //! - No metadata or protection information, no directives. Copy takes its ranges from the namespace
 //!   it writes to (descriptor format 0).
-//! - What Write Uncorrectable marked is readable again after a restart.
-//! - Reservations outlast a restart only where there is a [`Persistence`].
+//! - What hosts set does not outlast the target, but for that which a [`Persistence`] keeps. Without
+//!   one, hosts cannot ask for reservations to last, and a namespace that a host has write-protected
+//!   or marked blocks of (Write Uncorrectable) is as if it had not when the target begins again.
 //! - The SMART / Health log counts since the program began; it has no temperature, which reads
 //!   as 0 K.
 //! - Abort reaches commands that wait, for their data or for others, and none that is being executed.
@@ -95,17 +98,18 @@ pub mod announce;
 mod association;
 pub mod config;
 pub mod control;
+mod directory;
 mod discovery;
 mod error_log;
 mod events;
 pub mod identity;
 mod io;
-mod layout;
 mod limit;
 pub mod limits;
 pub mod manage;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod persistence;
 mod port;
 mod reservation;
 mod serve;
@@ -115,10 +119,11 @@ mod subsystem;
 mod testing;
 mod who;
 
-pub use layout::Referral;
+pub use directory::Referral;
 pub use limit::Limits;
+pub use persistence::Persistence;
 pub use port::Port;
-pub use reservation::{Persistence, RestoreError, Saved as SavedReservations};
+pub use reservation::{RestoreError, Saved as SavedReservations};
 pub use serve::{
     BoundPort, ChangeError, ControllerInfo, Handle, NamespaceChange, Target, TargetBuilder,
     TargetError,

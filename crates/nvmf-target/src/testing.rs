@@ -1,6 +1,7 @@
 //! What the unit tests of several modules need.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -9,8 +10,9 @@ use nvmf_proto::connect::{ConnectCommand, ConnectRequest, ControllerChoice};
 use nvmf_proto::queue::QueueSize;
 
 use crate::association::Association;
+use crate::persistence::Persistence;
 use crate::port::Port;
-use crate::reservation::{Persistence, Saved};
+use crate::reservation::Saved;
 use crate::subsystem::Subsystem;
 
 pub(crate) const NQN: &str = "nqn.2026-01.org.example:disks";
@@ -61,6 +63,8 @@ pub(crate) fn connect(subsystem: &Arc<Subsystem>, host: u8) -> Arc<Association> 
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     saved: Mutex<Vec<Option<Saved>>>,
+    protected: Mutex<Vec<bool>>,
+    uncorrectable: Mutex<Vec<Vec<Range<u64>>>>,
     full: AtomicBool,
 }
 
@@ -75,6 +79,16 @@ impl Kept {
         self.saved.lock().unwrap()
     }
 
+    /// What was saved of write protection.
+    pub(crate) fn protected(&self) -> Vec<bool> {
+        self.protected.lock().unwrap().clone()
+    }
+
+    /// What was saved of uncorrectable blocks.
+    pub(crate) fn uncorrectable(&self) -> Vec<Vec<Range<u64>>> {
+        self.uncorrectable.lock().unwrap().clone()
+    }
+
     fn has_room(&self) -> io::Result<()> {
         match self.full.load(Ordering::Relaxed) {
             true => Err(io::ErrorKind::StorageFull.into()),
@@ -84,10 +98,24 @@ impl Kept {
 }
 
 impl Persistence for Kept {
-    fn save(&self, nsid: u32, saved: Option<&Saved>) -> io::Result<()> {
+    fn save_reservations(&self, nsid: u32, saved: Option<&Saved>) -> io::Result<()> {
         assert_eq!(nsid, 1);
         self.has_room()?;
         self.saved().push(saved.cloned());
+        Ok(())
+    }
+
+    fn save_protection(&self, nsid: u32, protected: bool) -> io::Result<()> {
+        assert_eq!(nsid, 1);
+        self.has_room()?;
+        self.protected.lock().unwrap().push(protected);
+        Ok(())
+    }
+
+    fn save_uncorrectable(&self, nsid: u32, ranges: &[Range<u64>]) -> io::Result<()> {
+        assert_eq!(nsid, 1);
+        self.has_room()?;
+        self.uncorrectable.lock().unwrap().push(ranges.to_vec());
         Ok(())
     }
 }

@@ -252,7 +252,7 @@ impl Controller {
                 let all = sqe.nsid.get() == NSID_ALL;
                 return self.set_reservation_persistence(&nsids, all, value);
             }
-            fid::WRITE_PROTECTION => return self.set_write_protection(&nsids, value),
+            fid::WRITE_PROTECTION => return write_protection(nsids, value),
             _ => return Err(INVALID_FIELD),
         }
         Ok(success())
@@ -437,22 +437,6 @@ impl Controller {
         view.get(nsid).map(|ns| Arc::clone(&ns.namespace)).ok_or(INVALID_NAMESPACE)
     }
 
-    fn set_write_protection(&self, nsids: &[u32], value: u32) -> Result<Outcome, Status> {
-        let on = match value & 0x7 {
-            NO_WRITE_PROTECT => false,
-            WRITE_PROTECT => true,
-            // Those that need more than NWPC offers.
-            _ => return Err(INVALID_FIELD),
-        };
-        let view = self.association.view();
-        for ns in nsids.iter().filter_map(|nsid| view.get(*nsid)) {
-            ns.namespace.protect_by_host(on);
-        }
-        self.association.subsystem().refresh();
-        // What was written before is not to be lost after.
-        Ok(if on { chore(Chore::Flush) } else { success() })
-    }
-
     /// The events that can be asked for.
     fn async_events(&self) -> u32 {
         const CRITICAL_WARNINGS: u32 = 0xff;
@@ -465,6 +449,16 @@ impl Controller {
             Role::Discovery(_) => AsyncEventConfig::DISCOVERY_LOG,
         }
     }
+}
+
+fn write_protection(nsids: Vec<u32>, value: u32) -> Result<Outcome, Status> {
+    let on = match value & 0x7 {
+        NO_WRITE_PROTECT => false,
+        WRITE_PROTECT => true,
+        // Those that need more than NWPC offers.
+        _ => return Err(INVALID_FIELD),
+    };
+    Ok(chore(Chore::Protect { nsids, on }))
 }
 
 /// Answers with success once this is done.

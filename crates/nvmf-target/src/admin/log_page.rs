@@ -84,10 +84,10 @@ impl Controller {
     fn whole_page(&self, get: &GetLogPage) -> Result<Vec<u8>, Status> {
         let association = &self.association;
         Ok(match (&self.role, get.lid) {
-            (Role::Discovery(directory), lid::DISCOVERY) => {
+            (Role::Discovery(lookup), lid::DISCOVERY) => {
                 let local = get.lsp & DiscoveryHeader::DLPF_PORT_LOCAL != 0;
                 let only = local.then(|| association.port().id());
-                discovery::page(&directory.layout.load(), &directory.asker, only).to_bytes()
+                discovery::page(&lookup.directory.load(), &lookup.asker, only).to_bytes()
             }
             // Each is read once; one that the host does not get stays.
             (Role::Io, lid::RESERVATION_NOTIFICATION)

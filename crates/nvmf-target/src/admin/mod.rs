@@ -18,8 +18,8 @@ use nvmf_proto::keep_alive::Watch;
 use nvmf_proto::registers::{Change, Registers};
 
 use crate::association::Association;
+use crate::directory::Directory;
 use crate::discovery::Asker;
-use crate::layout::Layout;
 use crate::limits;
 pub(crate) use chore::Chore;
 use features::Features;
@@ -45,13 +45,13 @@ pub(crate) struct Controller {
 enum Role {
     Io,
     /// Where the Discovery log page comes from, as it is told on this connection.
-    Discovery(Box<Directory>),
+    Discovery(Box<Lookup>),
 }
 
 /// Where a discovery controller looks up what it tells.
 #[derive(Debug)]
-pub(crate) struct Directory {
-    pub(crate) layout: Arc<ArcSwap<Layout>>,
+pub(crate) struct Lookup {
+    pub(crate) directory: Arc<ArcSwap<Directory>>,
     pub(crate) asker: Asker,
 }
 
@@ -124,15 +124,15 @@ impl Controller {
         Self::new(association, Role::Io, kato_ms, now)
     }
 
-    /// A discovery controller that tells of what is in `directory`.
+    /// A discovery controller that tells of what is in `lookup`.
     pub(crate) fn discovery(
         association: Arc<Association>,
-        directory: Directory,
+        lookup: Lookup,
         kato_ms: u32,
         now: Instant,
     ) -> Self {
         let kato_ms = if kato_ms == 0 { limits::DISCOVERY_KATO_MS } else { kato_ms };
-        Self::new(association, Role::Discovery(Box::new(directory)), kato_ms, now)
+        Self::new(association, Role::Discovery(Box::new(lookup)), kato_ms, now)
     }
 
     fn new(association: Arc<Association>, role: Role, kato_ms: u32, now: Instant) -> Self {

@@ -35,17 +35,17 @@ fn enabled_for(association: Arc<Association>) -> Controller {
 }
 
 /// A discovery controller of a target with that subsystem on one port, and how to change it.
-fn discovery() -> (Controller, Arc<ArcSwap<Layout>>) {
-    let mut layout = Layout::new(Nqn::DISCOVERY);
-    layout.subsystems.push(subsystem());
-    layout.ports.push(Arc::new(Port::new(1, "192.0.2.1:4420".parse().unwrap())));
-    let association = association(&layout.discovery);
-    let layout = Arc::new(ArcSwap::from_pointee(layout));
+fn discovery() -> (Controller, Arc<ArcSwap<Directory>>) {
+    let mut directory = Directory::new(Nqn::DISCOVERY);
+    directory.subsystems.push(subsystem());
+    directory.ports.push(Arc::new(Port::new(1, "192.0.2.1:4420".parse().unwrap())));
+    let association = association(&directory.discovery);
+    let directory = Arc::new(ArcSwap::from_pointee(directory));
     let asker = Asker { host: association.host().clone(), local: None, flow_control: false };
-    let directory = Directory { layout: Arc::clone(&layout), asker };
-    let mut controller = Controller::discovery(association, directory, 0, Instant::now());
+    let lookup = Lookup { directory: Arc::clone(&directory), asker };
+    let mut controller = Controller::discovery(association, lookup, 0, Instant::now());
     assert_eq!(set_cc(&mut controller, Cc(1)), success());
-    (controller, layout)
+    (controller, directory)
 }
 
 fn set_cc(controller: &mut Controller, cc: Cc) -> Outcome {
@@ -395,19 +395,19 @@ mod discovery_controller {
 
     #[test]
     fn only_what_is_reached_by_the_same_port_can_be_asked_for() {
-        let mut layout = Layout::new(Nqn::DISCOVERY);
-        layout.subsystems.push(subsystem());
+        let mut directory = Directory::new(Nqn::DISCOVERY);
+        directory.subsystems.push(subsystem());
         let port = Arc::new(Port::new(2, "192.0.2.1:4421".parse().unwrap()));
-        layout.ports.push(Arc::new(Port::new(1, "192.0.2.1:4420".parse().unwrap())));
-        layout.ports.push(Arc::clone(&port));
+        directory.ports.push(Arc::new(Port::new(1, "192.0.2.1:4420".parse().unwrap())));
+        directory.ports.push(Arc::clone(&port));
         let address = "192.0.2.9:8009".parse().unwrap();
-        layout.referrals.push(crate::Referral { address, nqn: Nqn::DISCOVERY, port_id: 9 });
+        directory.referrals.push(crate::Referral { address, nqn: Nqn::DISCOVERY, port_id: 9 });
         let request = crate::testing::request(1);
-        let association = layout.discovery.connect_admin(&request, &port).unwrap();
+        let association = directory.discovery.connect_admin(&request, &port).unwrap();
         let asker = Asker { host: association.host().clone(), local: None, flow_control: false };
-        let layout = Arc::new(ArcSwap::from_pointee(layout));
-        let directory = Directory { layout, asker };
-        let mut c = Controller::discovery(association, directory, 0, Instant::now());
+        let directory = Arc::new(ArcSwap::from_pointee(directory));
+        let lookup = Lookup { directory, asker };
+        let mut c = Controller::discovery(association, lookup, 0, Instant::now());
         assert_eq!(set_cc(&mut c, Cc(1)), success());
         let mut read = |lsp| {
             let get = GetLogPage { lsp, ..GetLogPage::new(lid::DISCOVERY, 0, 6144).unwrap() };
@@ -436,15 +436,15 @@ mod discovery_controller {
 
     #[test]
     fn a_change_is_in_the_page_under_another_generation_and_an_event() {
-        let (mut c, layout) = discovery();
+        let (mut c, directory) = discovery();
         assert_eq!(dw0(&mut c, &set_feature(fid::ASYNC_EVENT_CONFIG, 1 << 31)), 0);
         let before = data(&mut c, &log(lid::DISCOVERY, 0, 16), 16);
         assert_eq!(run(&mut c, &async_event_request(7), 0), Outcome::Hold);
         assert_eq!(c.next_event(), None);
-        let mut changed = Layout::clone(&layout.load());
+        let mut changed = Directory::clone(&directory.load());
         changed.subsystems.clear();
         changed.next_generation();
-        layout.store(Arc::new(changed));
+        directory.store(Arc::new(changed));
         c.association().events().raise(Event::DISCOVERY_LOG_CHANGED);
         assert_eq!(c.next_event(), Some((7, Cqe::with_dw0(0, 0x70_f002))));
         let after = data(&mut c, &log(lid::DISCOVERY, 0, 16), 16);

@@ -23,7 +23,7 @@ use crate::limits::MAX_TRANSFER;
 use crate::reservation::Access;
 use crate::subsystem::{Namespace, View, Visible};
 use copy::Copy;
-pub(crate) use operation::{By, Kind, Operation, flush_all, storage_status, wrote};
+pub(crate) use operation::{By, Kind, Operation, flush_all, storage_status};
 
 /// What to do with a command that came on an I/O queue.
 #[derive(Debug)]
@@ -259,12 +259,8 @@ fn source(ns: &Namespace, sqe: &Sqe) -> Result<(u64, u32), Status> {
 /// Whether no host marked any of these blocks as not to be read (Write Uncorrectable).
 #[inline]
 fn readable(ns: &Namespace, offset: u64, length: u64) -> Result<(), Status> {
-    let marks = ns.uncorrectable();
-    if marks.is_empty() {
-        return Ok(());
-    }
     let shift = ns.backend().geometry().block_shift();
-    match marks.overlaps(offset >> shift, length >> shift) {
+    match ns.marks().overlaps(offset >> shift, length >> shift) {
         true => Err(Status::UNRECOVERED_READ_ERROR.with_dnr(true)),
         false => Ok(()),
     }

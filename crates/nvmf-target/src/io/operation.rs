@@ -168,6 +168,23 @@ impl<N: AsRef<Namespace>> Operation<N> {
         }
     }
 
+    /// Whether it marks blocks or takes marks away, which may have to be saved: it must not be done
+    /// where nobody may wait.
+    ///
+    /// Where the answer is no, a block that is marked before a write is done counts as marked after
+    /// it: they overlap in time, so that either order is right.
+    pub(crate) fn changes_marks(&self) -> bool {
+        let ns = self.ns.as_ref();
+        let marks = ns.marks();
+        match self.kind {
+            Kind::Write { offset, length, .. } => {
+                let shift = ns.backend().geometry().block_shift();
+                marks.overlaps(offset >> shift, u64::from(length) >> shift)
+            }
+            _ => self.writes() && marks.last(),
+        }
+    }
+
     /// Which way it goes and how many bytes it moves, for the limits; `None` if it is not limited.
     /// What it moves of a Copy is in its data.
     pub(crate) fn cost(&self, data: &[u8]) -> Option<(Direction, u64)> {
@@ -267,8 +284,7 @@ impl<N: AsRef<Namespace>> Operation<N> {
             Kind::Hint { .. } => {}
             Kind::Flush => backend.flush().map_err(writing)?,
             Kind::WriteUncorrectable { slba, blocks } => {
-                let marked = ns.uncorrectable().mark(slba, blocks);
-                return Ok(marked.map_err(|_| NO_ROOM_FOR_MARKS.into()));
+                return Ok(ns.marks().mark(slba, blocks).map_err(Into::into));
             }
             Kind::Copy(copy) => return Ok(copy.execute(self, data, by)),
             Kind::Register(command) => return Ok(reserve::register(ns, &command, data, by)),
@@ -302,20 +318,21 @@ impl Kind {
     }
 }
 
-/// No room for marks of another range of blocks (media cannot say so; this is nearest).
-const NO_ROOM_FOR_MARKS: Status = Status::NOT_ENOUGH_RESOURCES;
-
 /// What was written, zeroed or deallocated can be read again, if it was marked as not to be.
 ///
 /// The error is for the command that wrote: its blocks stay marked, so it must not succeed.
-#[inline]
-pub(crate) fn wrote(ns: &Namespace, offset: u64, length: u64) -> Result<(), Status> {
-    let marks = ns.uncorrectable();
-    if marks.is_empty() {
+pub(super) fn wrote(ns: &Namespace, offset: u64, length: u64) -> Result<(), Status> {
+    let (backend, marks) = (ns.backend(), ns.marks());
+    let shift = backend.geometry().block_shift();
+    let (first, count) = (offset >> shift, length >> shift);
+    if !marks.overlaps(first, count) {
         return Ok(());
     }
-    let shift = ns.backend().geometry().block_shift();
-    marks.clear(offset >> shift, length >> shift).map_err(|_| NO_ROOM_FOR_MARKS)
+    if marks.last() && backend.volatile_write_cache() {
+        // Or else a power loss could leave blocks readable whose new contents it took.
+        backend.flush().map_err(|error| storage_status(&error, true))?;
+    }
+    marks.clear(first, count)
 }
 
 /// Makes durable what was written to these namespaces, all of them even if one fails.

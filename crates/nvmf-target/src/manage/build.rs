@@ -90,7 +90,8 @@ pub(super) fn namespace(
 /// Gives a namespace back what hosts left on it.
 fn restore(builder: NamespaceBuilder, nqn: &Nqn, state: Option<&StateFile>) -> NamespaceBuilder {
     let Some(state) = state else { return builder };
-    let Left { reservations } = state.left(nqn, builder.nsid());
+    let Left { reservations, protected, uncorrectable } = state.left(nqn, builder.nsid());
+    let builder = builder.protected_by_host(protected).uncorrectable(uncorrectable);
     match reservations {
         Some(saved) => builder.reservations(saved),
         None => builder,

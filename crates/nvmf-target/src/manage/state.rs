@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +22,8 @@ use crate::{Persistence, SavedReservations};
 /// It is one target's at a time: as long as this is there, a file of the same name and `.lock` is
 /// locked.
 ///
-/// What hosts want to be kept is in there too: their reservations.
+/// What hosts want to be kept is in there too: reservations, write protection, and which blocks are
+/// uncorrectable.
 #[derive(Debug, Clone)]
 pub struct StateFile {
     store: Arc<Store>,
@@ -94,6 +96,10 @@ enum Version {
 pub(super) struct Left {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reservations: Option<SavedReservations>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) protected: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) uncorrectable: Vec<Range<u64>>,
 }
 
 impl StateFile {
@@ -218,8 +224,16 @@ impl OfSubsystem {
 }
 
 impl Persistence for OfSubsystem {
-    fn save(&self, nsid: u32, saved: Option<&SavedReservations>) -> io::Result<()> {
+    fn save_reservations(&self, nsid: u32, saved: Option<&SavedReservations>) -> io::Result<()> {
         self.change(nsid, |left| left.reservations = saved.cloned())
+    }
+
+    fn save_protection(&self, nsid: u32, protected: bool) -> io::Result<()> {
+        self.change(nsid, |left| left.protected = protected)
+    }
+
+    fn save_uncorrectable(&self, nsid: u32, ranges: &[Range<u64>]) -> io::Result<()> {
+        self.change(nsid, |left| left.uncorrectable = ranges.to_vec())
     }
 }
 

@@ -306,7 +306,8 @@ fn what_hosts_reserved_is_there_after_a_crash_and_goes_with_its_namespace() {
     )
     .unwrap();
     for nsid in [1, 2] {
-        state.of(&nqn()).save(nsid, Some(&saved)).unwrap();
+        state.of(&nqn()).save_reservations(nsid, Some(&saved)).unwrap();
+        state.of(&nqn()).save_protection(nsid, true).unwrap();
     }
     drop((running, state));
 
@@ -316,6 +317,7 @@ fn what_hosts_reserved_is_there_after_a_crash_and_goes_with_its_namespace() {
     let running = Running::start(found, Some(state.clone()));
     let ns = |nsid| running.manager.handle().namespace(&nqn(), nsid).unwrap();
     assert_eq!(ns(1).saved_reservations(), Some(saved.clone()));
+    assert!(ns(1).is_read_only() && !ns(3).is_read_only());
     assert_eq!((ns(2).saved_reservations(), ns(3).saved_reservations()), (Some(saved), None));
 
     // A namespace of the same number that is another disk has nothing of the old one.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::{Duration, UNIX_EPOCH};
 
 use nvme_spec::Nqn;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
 use super::families::{self, Family};
+use crate::limit::Limits;
 use crate::limits;
 use crate::statistics::{
     BUCKETS, Histogram, HostReport, NSID_OTHER, NamespaceReport, Operation, OperationSum,
@@ -97,24 +99,39 @@ impl Page<'_> {
         self.gauges(families::QUEUES, queues)?;
         self.gauges(families::QUEUE_DEPTH, each(|s| s.under_way))?;
         self.counters(families::EXPIRATIONS, each(|s| s.keep_alive_expirations))?;
-        self.namespaces(families::NAMESPACE_BYTES, subsystems, |ns| Some(ns.bytes))?;
-        self.namespaces(families::LIMIT_IOPS, subsystems, |ns| ns.limits.iops)?;
-        self.namespaces(families::LIMIT_BYTES, subsystems, |ns| ns.limits.bytes_per_second)
+        self.namespaces(subsystems)?;
+        self.limits(families::LIMIT_IOPS, subsystems, |limits| {
+            [limits.iops, limits.read_iops, limits.write_iops]
+        })?;
+        self.limits(families::LIMIT_BYTES, subsystems, |limits| {
+            [limits.bandwidth, limits.read_bandwidth, limits.write_bandwidth]
+        })
     }
 
-    fn namespaces(
+    fn namespaces(&mut self, subsystems: &[SubsystemReport]) -> fmt::Result {
+        let mut metric = self.family(families::NAMESPACE_BYTES)?;
+        for (subsystem, ns) in namespaces_of(subsystems) {
+            let labels = [of_subsystem(subsystem), ("namespace", &namespace(ns.nsid))];
+            metric.encode_family(&labels)?.encode_gauge(&ns.bytes)?;
+        }
+        Ok(())
+    }
+
+    /// A sample for each limit that is set, of those of all commands, of reads and of writes.
+    fn limits(
         &mut self,
         family: Family,
         subsystems: &[SubsystemReport],
-        value: fn(&NamespaceReport) -> Option<u64>,
+        values: fn(&Limits) -> [Option<NonZeroU64>; 3],
     ) -> fmt::Result {
         let mut metric = self.family(family)?;
-        for subsystem in subsystems {
-            for ns in &subsystem.namespaces {
-                if let Some(value) = value(ns) {
-                    let labels = [of_subsystem(subsystem), ("namespace", &namespace(ns.nsid))];
-                    metric.encode_family(&labels)?.encode_gauge(&value)?;
-                }
+        for (subsystem, ns) in namespaces_of(subsystems) {
+            for (direction, value) in ["all", "read", "write"].into_iter().zip(values(&ns.limits)) {
+                let Some(value) = value else { continue };
+                let nsid = namespace(ns.nsid);
+                let labels =
+                    [of_subsystem(subsystem), ("namespace", &nsid), ("direction", direction)];
+                metric.encode_family(&labels)?.encode_gauge(&value.get())?;
             }
         }
         Ok(())
@@ -232,6 +249,15 @@ fn count<V: EncodeCounterValue, const N: usize>(
 ) -> fmt::Result {
     let none: Option<&Exemplar<NoLabelSet, f64>> = None;
     metric.encode_family(labels)?.encode_counter(value, none)
+}
+
+/// Each namespace there is, with its subsystem.
+fn namespaces_of(
+    subsystems: &[SubsystemReport],
+) -> impl Iterator<Item = (&SubsystemReport, &NamespaceReport)> {
+    subsystems
+        .iter()
+        .flat_map(|subsystem| subsystem.namespaces.iter().map(move |ns| (subsystem, ns)))
 }
 
 fn of_subsystem(subsystem: &SubsystemReport) -> Label<'_> {

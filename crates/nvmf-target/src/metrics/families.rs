@@ -39,10 +39,14 @@ pub(super) const EXPIRATIONS: Family = counter(
     "Hosts that were silent for longer than their Keep Alive Timeout",
 );
 pub(super) const NAMESPACE_BYTES: Family = gauge("nvmf_namespace_bytes", "The size of a namespace");
-pub(super) const LIMIT_IOPS: Family =
-    gauge("nvmf_namespace_limit_iops", "I/O commands a second that a namespace is limited to");
-pub(super) const LIMIT_BYTES: Family =
-    gauge("nvmf_namespace_limit_bytes_per_second", "Bytes a second that a namespace is limited to");
+pub(super) const LIMIT_IOPS: Family = gauge(
+    "nvmf_namespace_limit_iops",
+    "I/O commands a second, of those that read, that write or of all, that a namespace is limited to",
+);
+pub(super) const LIMIT_BYTES: Family = gauge(
+    "nvmf_namespace_limit_bytes_per_second",
+    "Bytes a second, read, written or both, that a namespace is limited to",
+);
 pub(super) const CONNECTS: Family = counter("nvmf_connects", "Admin queues that a host connected");
 pub(super) const RECONNECTS: Family =
     counter("nvmf_reconnects", "Admin queues that a host connected that was here before");

@@ -7,10 +7,8 @@
 //!
 //! An I/O command asks [`Reservations::check`] first, which is one load while nothing is reserved.
 
-use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use nvme_spec::reservation::{
     AcquireData, Notification, RegisterData, ReleaseData, ReservationAcquire, ReservationRegister,
@@ -24,55 +22,10 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use crate::persistence::Store;
 pub(crate) use log::ReservationLog;
 pub use saved::{RestoreError, Saved};
 use state::State;
-
-/// Where what has to outlast a restart is kept: a file, mostly.
-///
-/// ```
-/// use std::{collections::BTreeMap, io, sync::{Arc, Mutex, PoisonError}};
-/// use nvmf_target::{Persistence, SavedReservations, Subsystem};
-///
-/// #[derive(Debug, Default)]
-/// struct InMemory(Mutex<BTreeMap<u32, SavedReservations>>);
-///
-/// impl Persistence for InMemory {
-///     fn save(&self, nsid: u32, saved: Option<&SavedReservations>) -> io::Result<()> {
-///         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-///         match saved {
-///             Some(saved) => drop(all.insert(nsid, saved.clone())),
-///             None => drop(all.remove(&nsid)),
-///         }
-///         Ok(())
-///     }
-/// }
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let subsystem = Subsystem::builder("nqn.2026-01.org.example:disks".parse()?)
-///     .open(&"mem:1M".parse()?)?
-///     .persistence(Arc::new(InMemory::default()))
-///     .build()?;
-/// # Ok(())
-/// # }
-/// ```
-pub trait Persistence: fmt::Debug + Send + Sync {
-    /// Makes durable what a namespace's hosts registered and reserved; `None`: there is nothing to
-    /// be kept any more. Called by a thread that may wait, and for each namespace by one at a time,
-    /// in the order in which its state changes.
-    ///
-    /// # Errors
-    ///
-    /// The command of the host fails with Internal Error then, and has changed nothing.
-    fn save(&self, nsid: u32, saved: Option<&Saved>) -> io::Result<()>;
-}
-
-/// The place of one namespace's reservations.
-#[derive(Debug)]
-struct Store {
-    nsid: u32,
-    persistence: Arc<dyn Persistence>,
-}
 
 /// What an I/O command does to a namespace, as far as reservations matter (Base 2.1, figure 646,
 /// and its like in the NVM Command Set 1.1).
@@ -155,10 +108,10 @@ impl Reservations {
         }
     }
 
-    /// Has every change that is to outlast a restart saved there, as those of namespace `nsid`,
-    /// before it takes effect. The first place that is said counts.
-    pub(crate) fn persist(&self, nsid: u32, persistence: Arc<dyn Persistence>) {
-        let _ = self.store.set(Store { nsid, persistence });
+    /// Has every change that is to outlast a restart saved there, before it takes effect. The first
+    /// place that is said counts.
+    pub(crate) fn persist(&self, store: Store) {
+        let _ = self.store.set(store);
     }
 
     /// Whether hosts can ask for what they reserve to outlast a restart.
@@ -254,11 +207,7 @@ impl Reservations {
     /// fails the command does, and has changed nothing (Base 2.1, section 8.1.22 leaves open what it
     /// has; so nothing is certain for the host, and nothing surprising).
     fn save(&self, next: &State) -> Result<(), Status> {
-        let Some(store) = self.store.get() else { return Ok(()) };
-        store.persistence.save(store.nsid, next.saved().as_ref()).map_err(|error| {
-            tracing::error!(nsid = store.nsid, %error, "reservations not saved");
-            Status::INTERNAL_ERROR
-        })
+        self.store.get().map_or(Ok(()), |store| store.save_reservations(next.saved().as_ref()))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

@@ -16,7 +16,7 @@ use nvmf_storage::Access;
 use super::connections::{Connections, StopFlag};
 use super::target::{Handle, Target, TargetError};
 use super::{Listening, Shared};
-use crate::layout::{Layout, Referral};
+use crate::directory::{Directory, Referral};
 use crate::port::Port;
 use crate::statistics::Events;
 use crate::subsystem::{Namespace, Subsystem};
@@ -193,29 +193,29 @@ impl TargetBuilder {
     /// [`TargetError::Bind`], [`TargetError::SameName`], [`TargetError::SamePort`],
     /// [`TargetError::Engine`].
     pub fn bind(self) -> Result<Target, TargetError> {
-        let mut layout = Layout::new(self.discovery);
-        layout.referrals = self.referrals;
+        let mut directory = Directory::new(self.discovery);
+        directory.referrals = self.referrals;
         for subsystem in self.subsystems {
-            if layout.subsystem(subsystem.nqn()).is_some() {
+            if directory.subsystem(subsystem.nqn()).is_some() {
                 return Err(TargetError::SameName { nqn: Box::new(subsystem.nqn().clone()) });
             }
-            layout.subsystems.push(subsystem);
+            directory.subsystems.push(subsystem);
         }
         let mut listeners = Vec::new();
         for port in self.ports {
-            if layout.port(port.id()).is_some() {
+            if directory.port(port.id()).is_some() {
                 return Err(TargetError::SamePort { id: port.id() });
             }
             let BoundPort { listener, port } = BoundPort::bind(port)?;
-            layout.ports.push(Arc::clone(&port));
+            directory.ports.push(Arc::clone(&port));
             listeners.push((listener, port));
         }
         let file = |ns: &Arc<Namespace>| matches!(ns.backend().access(), Access::File(_));
-        let files = layout.subsystems.iter().any(|s| s.namespaces().iter().any(file));
+        let files = directory.subsystems.iter().any(|s| s.namespaces().iter().any(file));
         let engine = if files { self.engine } else { self.engine.for_sockets_alone() };
         let engine = EngineKind::probe(engine)?;
         let shared = Arc::new(Shared {
-            layout: Arc::new(ArcSwap::from_pointee(layout)),
+            directory: Arc::new(ArcSwap::from_pointee(directory)),
             running: Mutex::new(Listening::NotYet(listeners)),
             tcp: self.tcp,
             flow_control: self.flow_control,

@@ -19,8 +19,8 @@ use super::core::Post;
 use super::target::Handle;
 use super::{Listener, Listening};
 use crate::association::Association;
+use crate::directory::{Directory, Referral};
 use crate::io::storage_status;
-use crate::layout::{Layout, Referral};
 use crate::limit::Limits;
 use crate::port::Port;
 use crate::subsystem::{Hosts, Namespace, Subsystem, SubsystemError};
@@ -139,18 +139,18 @@ impl ControllerInfo {
 impl Handle {
     /// The subsystems there are.
     pub fn subsystems(&self) -> Vec<Arc<Subsystem>> {
-        self.shared.layout.load().subsystems.clone()
+        self.shared.directory.load().subsystems.clone()
     }
 
     /// The ports there are.
     pub fn ports(&self) -> Vec<Arc<Port>> {
-        self.shared.layout.load().ports.clone()
+        self.shared.directory.load().ports.clone()
     }
 
     /// The controllers there are, those of discovery among them.
     pub fn controllers(&self) -> Vec<ControllerInfo> {
-        let layout = self.shared.layout.load();
-        let subsystems = std::iter::once(&layout.discovery).chain(&layout.subsystems);
+        let directory = self.shared.directory.load();
+        let subsystems = std::iter::once(&directory.discovery).chain(&directory.subsystems);
         let associations = subsystems.flat_map(|subsystem| subsystem.associations());
         associations.map(|association| ControllerInfo::of(&association)).collect()
     }
@@ -161,11 +161,11 @@ impl Handle {
     ///
     /// [`ChangeError::SameSubsystem`].
     pub fn add_subsystem(&self, subsystem: Arc<Subsystem>) -> Result<(), ChangeError> {
-        self.edit(|layout| {
-            if layout.subsystem(subsystem.nqn()).is_some() {
+        self.edit(|directory| {
+            if directory.subsystem(subsystem.nqn()).is_some() {
                 return Err(ChangeError::SameSubsystem { nqn: Box::new(subsystem.nqn().clone()) });
             }
-            layout.subsystems.push(subsystem);
+            directory.subsystems.push(subsystem);
             Ok(())
         })
     }
@@ -177,10 +177,10 @@ impl Handle {
     /// [`ChangeError::NoSubsystem`]; [`ChangeError::InUse`] and [`ChangeError::Flush`] once it is
     /// gone.
     pub fn remove_subsystem(&self, nqn: &Nqn) -> Result<(), ChangeError> {
-        let subsystem = self.edit(|layout| {
-            let at = layout.subsystems.iter().position(|s| s.nqn() == nqn);
+        let subsystem = self.edit(|directory| {
+            let at = directory.subsystems.iter().position(|s| s.nqn() == nqn);
             let at = at.ok_or_else(|| no_subsystem(nqn))?;
-            Ok(layout.subsystems.remove(at))
+            Ok(directory.subsystems.remove(at))
         })?;
         // An association that is let go has no connection any more.
         let associations: Vec<Weak<Association>> = subsystem
@@ -221,11 +221,11 @@ impl Handle {
     /// [`ChangeError::SamePort`], [`ChangeError::Stopping`].
     pub fn add_port(&self, bound: BoundPort) -> Result<(), ChangeError> {
         let BoundPort { listener, port } = bound;
-        self.edit_running(|layout, listening| {
-            if layout.port(port.id()).is_some() {
+        self.edit_running(|directory, listening| {
+            if directory.port(port.id()).is_some() {
                 return Err(ChangeError::SamePort { id: port.id() });
             }
-            layout.ports.push(Arc::clone(&port));
+            directory.ports.push(Arc::clone(&port));
             match listening {
                 Listening::NotYet(listeners) => listeners.push((listener, port)),
                 Listening::On(cores) => {
@@ -244,9 +244,9 @@ impl Handle {
     ///
     /// [`ChangeError::NoPort`].
     pub fn remove_port(&self, id: u16) -> Result<(), ChangeError> {
-        self.edit_running(|layout, listening| {
-            let at = layout.ports.iter().position(|port| port.id() == id);
-            layout.ports.remove(at.ok_or(ChangeError::NoPort { id })?);
+        self.edit_running(|directory, listening| {
+            let at = directory.ports.iter().position(|port| port.id() == id);
+            directory.ports.remove(at.ok_or(ChangeError::NoPort { id })?);
             match listening {
                 Listening::NotYet(listeners) => {
                     listeners.retain(|(_, port): &Listener| port.id() != id);
@@ -362,8 +362,8 @@ impl Handle {
     ///
     /// [`ChangeError::NoSubsystem`], [`ChangeError::NoController`].
     pub fn disconnect(&self, nqn: &Nqn, cntlid: u16) -> Result<(), ChangeError> {
-        let layout = self.shared.layout.load();
-        let subsystem = layout.subsystem(nqn).ok_or_else(|| no_subsystem(nqn))?;
+        let directory = self.shared.directory.load();
+        let subsystem = directory.subsystem(nqn).ok_or_else(|| no_subsystem(nqn))?;
         let associations = subsystem.associations();
         let found = associations.iter().find(|association| association.cntlid() == cntlid);
         let missing = || ChangeError::NoController { nqn: Box::new(nqn.clone()), cntlid };
@@ -408,12 +408,12 @@ impl Handle {
     /// another one, hosts that are connected to it have to come again.
     pub fn set_discovery(&self, nqn: Nqn, referrals: Vec<Referral>) {
         // Nothing is refused here.
-        let before = self.edit(|layout| {
-            layout.referrals = referrals;
-            let renamed = *layout.discovery.nqn() != nqn;
-            let before = Arc::clone(&layout.discovery);
+        let before = self.edit(|directory| {
+            directory.referrals = referrals;
+            let renamed = *directory.discovery.nqn() != nqn;
+            let before = Arc::clone(&directory.discovery);
             if renamed {
-                layout.discovery = Subsystem::discovery(nqn);
+                directory.discovery = Subsystem::discovery(nqn);
             }
             Ok(renamed.then_some(before))
         });
@@ -437,18 +437,18 @@ impl Handle {
     ///
     /// [`ChangeError::NoPort`].
     pub fn port(&self, id: u16) -> Result<Arc<Port>, ChangeError> {
-        self.shared.layout.load().port(id).cloned().ok_or(ChangeError::NoPort { id })
+        self.shared.directory.load().port(id).cloned().ok_or(ChangeError::NoPort { id })
     }
 
     fn subsystem(&self, nqn: &Nqn) -> Result<Arc<Subsystem>, ChangeError> {
-        let layout = self.shared.layout.load();
-        let found = layout.subsystems.iter().find(|s| s.nqn() == nqn);
+        let directory = self.shared.directory.load();
+        let found = directory.subsystems.iter().find(|s| s.nqn() == nqn);
         found.cloned().ok_or_else(|| no_subsystem(nqn))
     }
 
     fn disconnect_where(&self, which: impl Fn(&Association) -> bool) {
-        let layout = self.shared.layout.load();
-        let subsystems = std::iter::once(&layout.discovery).chain(&layout.subsystems);
+        let directory = self.shared.directory.load();
+        let subsystems = std::iter::once(&directory.discovery).chain(&directory.subsystems);
         for association in subsystems.flat_map(|subsystem| subsystem.associations()) {
             if which(&association) {
                 association.disconnect();
@@ -469,24 +469,24 @@ impl Handle {
         if released { Ok(()) } else { Err(ChangeError::InUse { what }) }
     }
 
-    /// Makes another layout of the one there is, and tells the hosts that watch discovery.
+    /// Makes another directory of the one there is, and tells the hosts that watch discovery.
     fn edit<R>(
         &self,
-        change: impl FnOnce(&mut Layout) -> Result<R, ChangeError>,
+        change: impl FnOnce(&mut Directory) -> Result<R, ChangeError>,
     ) -> Result<R, ChangeError> {
-        self.edit_running(|layout, _| change(layout))
+        self.edit_running(|directory, _| change(directory))
     }
 
     fn edit_running<R>(
         &self,
-        change: impl FnOnce(&mut Layout, &mut Listening) -> Result<R, ChangeError>,
+        change: impl FnOnce(&mut Directory, &mut Listening) -> Result<R, ChangeError>,
     ) -> Result<R, ChangeError> {
         let mut running = self.shared.running();
-        let mut layout = Layout::clone(&self.shared.layout.load());
-        let result = change(&mut layout, &mut running)?;
-        layout.next_generation();
-        let discovery = Arc::clone(&layout.discovery);
-        self.shared.layout.store(Arc::new(layout));
+        let mut directory = Directory::clone(&self.shared.directory.load());
+        let result = change(&mut directory, &mut running)?;
+        directory.next_generation();
+        let discovery = Arc::clone(&directory.discovery);
+        self.shared.directory.store(Arc::new(directory));
         for association in discovery.associations() {
             association.events().raise(Event::DISCOVERY_LOG_CHANGED);
         }

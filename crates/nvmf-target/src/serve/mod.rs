@@ -29,8 +29,8 @@ use nvmf_proto::connect::{
 
 use crate::admin;
 use crate::association::{Association, IoQueue, Stop};
+use crate::directory::Directory;
 use crate::discovery::Asker;
-use crate::layout::Layout;
 use crate::limits;
 use crate::port::Port;
 use crate::statistics::Events;
@@ -51,8 +51,8 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// What all connections of a target share.
 #[derive(Debug)]
 struct Shared {
-    layout: Arc<ArcSwap<Layout>>,
-    /// Held while the layout is changed, and what of it has to run follows.
+    directory: Arc<ArcSwap<Directory>>,
+    /// Held while the directory is changed, and what of it has to run follows.
     running: Mutex<Listening>,
     tcp: nvmf_proto::tcp::ControllerConfig,
     /// Keep submission queue flow control on.
@@ -82,8 +82,8 @@ enum Listening {
 impl Shared {
     /// The subsystem of the name asked for, at this port.
     fn subsystem(&self, request: &ConnectRequest, port: &Port) -> Result<Arc<Subsystem>, Refusal> {
-        let layout = self.layout.load();
-        let subsystem = layout.subsystem(&request.subsystem);
+        let directory = self.directory.load();
+        let subsystem = directory.subsystem(&request.subsystem);
         let reached = |s: &&Arc<Subsystem>| s.is_discovery() || port.serves(s.nqn());
         subsystem.filter(reached).cloned().ok_or_else(|| {
             let reason = format!("there is no subsystem {} here", request.subsystem);
@@ -111,8 +111,8 @@ impl Shared {
                 local: origin.local,
                 flow_control: self.flow_control,
             };
-            let directory = admin::Directory { layout: Arc::clone(&self.layout), asker };
-            admin::Controller::discovery(association, directory, kato_ms, now)
+            let lookup = admin::Lookup { directory: Arc::clone(&self.directory), asker };
+            admin::Controller::discovery(association, lookup, kato_ms, now)
         } else {
             admin::Controller::io(association, kato_ms, now)
         })

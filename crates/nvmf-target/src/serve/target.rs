@@ -180,7 +180,7 @@ impl Target {
         };
         // Whatever went wrong, what was acknowledged is made durable.
         let mut flushed = Ok(());
-        for subsystem in &shared.layout.load().subsystems {
+        for subsystem in &shared.directory.load().subsystems {
             let nqn = Box::new(subsystem.nqn().clone());
             let result = subsystem.flush().map_err(|status| TargetError::Flush { nqn, status });
             flushed = flushed.and(result);
@@ -309,14 +309,14 @@ impl Handle {
 
     /// What hosts did since the target was made, and what goes on now.
     pub fn report(&self) -> TargetReport {
-        let Shared { connections, events, layout, .. } = &*self.shared;
+        let Shared { connections, events, directory, .. } = &*self.shared;
         TargetReport {
             started: events.started(),
             connections: connections.count() as u64,
             accepted: connections.ever(),
             digest_errors: events.digest_errors(),
             violations: events.violations(),
-            subsystems: layout.load().subsystems.iter().map(|s| s.report()).collect(),
+            subsystems: directory.load().subsystems.iter().map(|s| s.report()).collect(),
         }
     }
 

@@ -20,7 +20,7 @@ pub(crate) use counters::Counters;
 pub(crate) use events::Events;
 pub use histogram::{BUCKETS, Histogram};
 pub use operation::Operation;
-pub use report::{HostReport, Limits, NamespaceReport, SubsystemReport, TargetReport};
+pub use report::{HostReport, NamespaceReport, SubsystemReport, TargetReport};
 pub(crate) use subject::Subject;
 pub use sums::{Failure, NSID_OTHER, OperationSum};
 

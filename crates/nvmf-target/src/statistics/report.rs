@@ -1,13 +1,13 @@
 //! What was counted, for whoever watches: numbers of one moment, which do not change any more.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
 use std::time::SystemTime;
 
 use nvme_spec::Nqn;
 
 use super::Operation;
 use super::sums::{Failure, OperationSum};
+use crate::limit::Limits;
 use crate::subsystem::Subsystem;
 
 /// What a target did since it was made, and what goes on now.
@@ -53,17 +53,8 @@ pub struct NamespaceReport {
     pub nsid: u32,
     /// Its size in bytes.
     pub bytes: u64,
-    /// What it is limited to.
+    /// What hosts may ask of it in a second.
     pub limits: Limits,
-}
-
-/// What a namespace is limited to; `None` where it is not.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// I/O commands a second.
-    pub iops: Option<u64>,
-    /// Bytes a second.
-    pub bytes_per_second: Option<u64>,
 }
 
 /// What one host did.
@@ -91,12 +82,7 @@ impl Subsystem {
         let namespaces = namespaces.iter().map(|ns| {
             let geometry = ns.backend().geometry();
             let bytes = geometry.blocks().saturating_mul(geometry.block_size().into());
-            let limits = ns.limits();
-            let limits = Limits {
-                iops: limits.iops.map(NonZeroU64::get),
-                bytes_per_second: limits.bandwidth.map(NonZeroU64::get),
-            };
-            NamespaceReport { nsid: ns.nsid(), bytes, limits }
+            NamespaceReport { nsid: ns.nsid(), bytes, limits: ns.limits() }
         });
         SubsystemReport {
             nqn: self.nqn().clone(),
@@ -114,11 +100,14 @@ impl Subsystem {
 mod tests {
     use super::*;
     use crate::testing::{association, subsystem};
+    use std::num::NonZeroU64;
     use std::time::Duration;
 
     #[test]
     fn a_subsystem_tells_of_its_namespaces_controllers_queues_and_hosts() {
         let subsystem = subsystem();
+        let limits = Limits { read_iops: NonZeroU64::new(500), ..Limits::default() };
+        subsystem.namespace(3).unwrap().set_limits(limits);
         let association = association(&subsystem);
         association.enable();
         let queue = association.join(1, || ()).unwrap();
@@ -130,6 +119,8 @@ mod tests {
         assert_eq!((counts, report.keep_alive_expirations), ((1, 1, 1), 1));
         let sizes: Vec<_> = report.namespaces.iter().map(|ns| (ns.nsid, ns.bytes)).collect();
         assert_eq!(sizes, [(1, 1 << 20), (3, 64 << 20)]);
+        let told: Vec<_> = report.namespaces.iter().map(|ns| ns.limits).collect();
+        assert_eq!(told, [Limits::default(), limits]);
         assert_eq!(report.hosts.len(), 1);
         assert_eq!(report.hosts[0].host.as_ref(), Some(association.host()));
         assert_eq!((report.hosts[0].connects, report.hosts[0].reconnects), (1, 0));

@@ -8,11 +8,12 @@ use nvme_spec::Nqn;
 use nvme_spec::fabrics::ConnectData;
 use nvme_spec::identify::NSID_ALL;
 use nvmf::controller::SerialNumber;
-use nvmf_storage::{Backend, NamespaceSpec, OpenError};
+use nvmf_storage::{Backend, NamespaceSpec, OpenError, TooManyRanges};
 
 use super::{Controllers, Hosts, Namespace, NamespaceBuilder, State, Subsystem};
 use crate::limits;
-use crate::reservation::{Persistence, RestoreError};
+use crate::persistence::Persistence;
+use crate::reservation::RestoreError;
 use crate::statistics::Statistics;
 
 /// Collects what a [`Subsystem`] is made of.
@@ -127,8 +128,9 @@ impl SubsystemBuilder {
         self
     }
 
-    /// Where the reservations of its namespaces are saved, also of those that come later. Without
-    /// it hosts cannot ask for theirs to outlast a restart.
+    /// Where what of its namespaces outlasts a restart is saved, also of those that come later.
+    /// Without it hosts cannot ask for reservations that do; what they protect against writes and
+    /// mark as uncorrectable is forgotten with the subsystem.
     pub fn persistence(mut self, persistence: Arc<dyn Persistence>) -> Self {
         self.persistence = Some(persistence);
         self
@@ -257,6 +259,15 @@ pub enum SubsystemError {
         /// What is wrong.
         #[source]
         error: RestoreError,
+    },
+    /// More blocks were saved as marked by hosts than can be.
+    #[error("the uncorrectable blocks of namespace {nsid} cannot be restored: {error}")]
+    Uncorrectable {
+        /// The namespace.
+        nsid: u32,
+        /// What is wrong.
+        #[source]
+        error: TooManyRanges,
     },
     /// Two namespaces have the same UUID, NGUID or EUI-64, mostly because they are the same file: a
     /// host would take them for one disk, and its file systems for each other's.

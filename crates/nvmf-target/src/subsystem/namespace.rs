@@ -1,21 +1,24 @@
 //! A namespace: an identifier, and the blocks behind it.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use nvme_spec::identify::{IdentifyNamespace, NSID_ALL};
 use nvme_spec::{HostId, Nqn, Status};
 use nvmf::controller::identify::NamespaceDescription;
-use nvmf_storage::{Backend, NamespaceSpec, OpenError, Uncorrectable};
+use nvmf_storage::{Backend, NamespaceSpec, OpenError};
 
 use super::SubsystemError;
 use super::exclusion::{Exclusion, Place};
+use super::marks::Marks;
 use crate::identity::{namespace_nguid, namespace_uuid};
 use crate::limit::{Limiter, Limits};
+use crate::persistence::{Persistence, Store};
 use crate::port::Port;
-use crate::reservation::{Access, Persistence, Reservations, Saved};
+use crate::reservation::{Access, Reservations, Saved};
 
 /// A namespace of a [`Subsystem`](crate::Subsystem): an identifier, and the blocks behind it.
 ///
@@ -31,11 +34,15 @@ pub struct Namespace {
     write_protected: AtomicBool,
     /// The same by the Namespace Write Protection Config feature: a host cannot undo the other.
     protected_by_host: AtomicBool,
+    /// Held while that is changed and saved.
+    protecting: Mutex<()>,
     /// Whose it is; `None`: every host's that the subsystem lets in.
     hosts: RwLock<Option<BTreeSet<Nqn>>>,
     reservations: Reservations,
-    /// Blocks that a host marked as not to be read, which is forgotten when the program ends.
-    uncorrectable: Uncorrectable,
+    /// Blocks that hosts marked as not to be read.
+    marks: Marks,
+    /// Where what outlasts a restart is saved.
+    store: OnceLock<Store>,
     /// Keeps others from writing while a fused pair is executed.
     exclusion: Exclusion,
     limiter: Limiter,
@@ -54,7 +61,9 @@ impl Namespace {
             eui64: None,
             ana_group: 1,
             write_protected: false,
+            protected_by_host: false,
             hosts: None,
+            uncorrectable: Vec::new(),
             reservations: None,
             persistence: None,
             limits: Limits::default(),
@@ -160,8 +169,8 @@ impl Namespace {
         &self.reservations
     }
 
-    pub(crate) fn uncorrectable(&self) -> &Uncorrectable {
-        &self.uncorrectable
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     pub(crate) fn exclusion(&self) -> &Exclusion {
@@ -191,9 +200,12 @@ impl Namespace {
         Ok(place)
     }
 
-    /// Has its reservations saved there, unless they have a place already.
+    /// Has what outlasts a restart saved there, unless there is a place already.
     pub(super) fn persist(&self, persistence: &Arc<dyn Persistence>) {
-        self.reservations.persist(self.nsid, Arc::clone(persistence));
+        let store = Store::new(self.nsid, Arc::clone(persistence));
+        self.reservations.persist(store.clone());
+        self.marks.persist(store.clone());
+        let _ = self.store.set(store);
     }
 
     /// Puts it into another ANA group. Who sees it has to be told, here and below.
@@ -210,9 +222,17 @@ impl Namespace {
         self.protected_by_host.load(Ordering::Relaxed)
     }
 
-    /// A host protects it, or no more. Who sees it has to be told.
-    pub(crate) fn protect_by_host(&self, on: bool) {
+    /// A host protects it, or no more, which is saved first, if there is a place for it; that may
+    /// wait. Who sees it has to be told.
+    pub(crate) fn protect_by_host(&self, on: bool) -> Result<(), Status> {
+        let _alone = self.protecting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = self.store.get()
+            && on != self.is_protected_by_host()
+        {
+            store.save_protection(on)?;
+        }
         self.protected_by_host.store(on, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(crate) fn set_hosts(&self, hosts: Option<BTreeSet<Nqn>>) {
@@ -239,6 +259,8 @@ pub struct NamespaceBuilder {
     eui64: Option<[u8; 8]>,
     ana_group: u32,
     write_protected: bool,
+    protected_by_host: bool,
+    uncorrectable: Vec<Range<u64>>,
     hosts: Option<BTreeSet<Nqn>>,
     reservations: Option<Saved>,
     persistence: Option<Arc<dyn Persistence>>,
@@ -282,20 +304,33 @@ impl NamespaceBuilder {
         self
     }
 
+    /// Restores that a host has write-protected it, as [`Persistence::save_protection`] was given it.
+    pub fn protected_by_host(mut self, on: bool) -> Self {
+        self.protected_by_host = on;
+        self
+    }
+
+    /// Restores the blocks that hosts marked as not to be read, as
+    /// [`Persistence::save_uncorrectable`] was given them.
+    pub fn uncorrectable(mut self, ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
+        self.uncorrectable = ranges.into_iter().collect();
+        self
+    }
+
     /// Makes it private to these hosts; all others do not see it.
     pub fn hosts(mut self, hosts: impl IntoIterator<Item = Nqn>) -> Self {
         self.hosts = Some(hosts.into_iter().collect());
         self
     }
 
-    /// Restores registrations and reservation, as [`Persistence::save`] was given them. They need a
-    /// place to be saved to again: [`persistence`](Self::persistence), or that of the subsystem.
+    /// Restores registrations and reservation, as [`Persistence::save_reservations`] was given them.
+    /// They need a place to be saved to again: [`persistence`](Self::persistence), or that of the subsystem.
     pub fn reservations(mut self, saved: Saved) -> Self {
         self.reservations = Some(saved);
         self
     }
 
-    /// Where its reservations are saved; the subsystem's place if not said.
+    /// Where what of it outlasts a restart is saved; the subsystem's place if not said.
     pub fn persistence(mut self, persistence: Arc<dyn Persistence>) -> Self {
         self.persistence = Some(persistence);
         self
@@ -311,7 +346,8 @@ impl NamespaceBuilder {
     ///
     /// # Errors
     ///
-    /// [`SubsystemError::Nsid`], [`SubsystemError::AnaGroup`], [`SubsystemError::Reservations`].
+    /// [`SubsystemError::Nsid`], [`SubsystemError::AnaGroup`], [`SubsystemError::Reservations`],
+    /// [`SubsystemError::Uncorrectable`].
     pub fn build(self, subsystem: &Nqn) -> Result<Arc<Namespace>, SubsystemError> {
         if matches!(self.nsid, 0 | NSID_ALL) {
             return Err(SubsystemError::Nsid { nsid: self.nsid });
@@ -324,14 +360,13 @@ impl NamespaceBuilder {
             Some(saved) => Reservations::restore(saved)
                 .map_err(|error| SubsystemError::Reservations { nsid: self.nsid, error })?,
         };
-        if let Some(persistence) = self.persistence {
-            reservations.persist(self.nsid, persistence);
-        }
+        let marks = Marks::restore(self.uncorrectable)
+            .map_err(|error| SubsystemError::Uncorrectable { nsid: self.nsid, error })?;
         let now = Instant::now();
         let limiter = Limiter::new(now);
         limiter.set(self.limits, now);
         let uuid = self.uuid.unwrap_or_else(|| namespace_uuid(subsystem, &self.backend.location()));
-        Ok(Arc::new(Namespace {
+        let ns = Namespace {
             nsid: self.nsid,
             backend: self.backend,
             uuid,
@@ -339,13 +374,19 @@ impl NamespaceBuilder {
             eui64: self.eui64,
             ana_group: self.ana_group.into(),
             write_protected: self.write_protected.into(),
-            protected_by_host: AtomicBool::new(false),
+            protected_by_host: self.protected_by_host.into(),
+            protecting: Mutex::default(),
             hosts: RwLock::new(self.hosts),
             reservations,
-            uncorrectable: Uncorrectable::new(),
+            marks,
+            store: OnceLock::new(),
             exclusion: Exclusion::default(),
             limiter,
             detached: AtomicBool::new(false),
-        }))
+        };
+        if let Some(persistence) = &self.persistence {
+            ns.persist(persistence);
+        }
+        Ok(Arc::new(ns))
     }
 }

@@ -17,7 +17,7 @@ use nvmf_proto::connect::{ConnectRequest, ControllerChoice};
 
 use super::*;
 use crate::subsystem::{Namespace, Subsystem};
-use crate::testing::{NQN, nqn, request};
+use crate::testing::{Kept, NQN, nqn, request};
 use notes::{Note, Notes};
 
 /// Where the page is.
@@ -331,6 +331,7 @@ fn unlike() -> [Controller; 2] {
     let one = Subsystem::builder(nqn(NQN)).with(ns(1, "mem:1M,bs=512")).firmware("1").build();
     let other = Subsystem::builder(nqn("nqn.2026-01.org.example:others"))
         .with(ns(1, "mem:2M,bs=4096").ana_group(2).write_protected(true).eui64([7; 8]))
+        .persistence(Arc::new(Kept::default()))
         .with(ns(9000, "null:1M"))
         .firmware("2")
         .model("another")

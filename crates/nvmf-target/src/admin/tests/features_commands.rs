@@ -4,7 +4,20 @@ use super::*;
 use crate::subsystem::{Namespace, Subsystem};
 use crate::testing::{Kept, NQN, nqn};
 use nvme_spec::feature::{HostBehaviorSupport, Timestamp};
+use nvmf_storage::{Failure, Fault, Faulty, Operation};
 use zerocopy::IntoBytes;
+
+/// Runs a command that has a chore, and does that.
+#[track_caller]
+fn done(c: &mut Controller, sqe: &Sqe) -> Result<(), Status> {
+    match run(c, sqe, 0) {
+        Outcome::Chore(chore, cqe) => {
+            assert!(cqe.status().is_success());
+            chore.run(c.association())
+        }
+        other => panic!("{other:?}"),
+    }
+}
 
 /// The same for a namespace.
 fn of(nsid: u32, mut sqe: Sqe) -> Sqe {
@@ -216,6 +229,10 @@ fn the_reservation_mask_is_one_for_each_namespace() {
         refused(&mut c, &get(nsid), 0, status);
     }
     refused(&mut c, &get(NSID_ALL), 0, Status::INVALID_NAMESPACE);
+    assert!(matches!(set_cc(&mut c, Cc(0)), Outcome::Reset(_)));
+    c.association().begin_reset();
+    assert_eq!(set_cc(&mut c, Cc::ENABLE), success());
+    assert_eq!((dw0(&mut c, &get(1)), dw0(&mut c, &get(3))), (0, 0));
 }
 
 #[test]
@@ -229,22 +246,53 @@ fn a_host_protects_a_namespace_and_all_are_told() {
         let bytes = data(c, &identify(cns::NAMESPACE, nsid), 4096);
         IdentifyNamespace::ref_from_bytes(&bytes).unwrap().nsattr
     };
-    let flushed = Outcome::Chore(Chore::Flush, Cqe::new(0, Status::SUCCESS));
-    assert_eq!(run(&mut c, &set(1, 1), 0), flushed, "what was written before is kept");
+    assert_eq!(done(&mut c, &set(1, 1)), Ok(()));
     assert_eq!((dw0(&mut c, &get(1)), dw0(&mut c, &get(3))), (1, 0));
     assert_eq!((attributes(&mut c, 1), attributes(&mut c, 3)), (1, 0));
     let event = other.events().next();
     assert_eq!(event, Some(Event::NAMESPACE_ATTRIBUTE_CHANGED));
     assert_eq!(dw0(&mut c, &of(1, get_feature(fid::WRITE_PROTECTION, 1, 0))), 0);
-    assert_eq!(run(&mut c, &set(1, 0), 0), success());
+    assert_eq!(done(&mut c, &set(1, 0)), Ok(()));
     assert_eq!(attributes(&mut c, 1), 0);
     for state in 2..8 {
         refused(&mut c, &set(1, state), 0, Status::INVALID_FIELD);
     }
     // What the target's own configuration protects, no host unprotects.
     c.association().subsystem().namespace(3).unwrap().set_write_protected(true);
-    assert_eq!(run(&mut c, &set(3, 0), 0), success());
+    assert_eq!(done(&mut c, &set(3, 0)), Ok(()));
     assert_eq!(attributes(&mut c, 3), 1);
+}
+
+#[test]
+fn what_a_host_protects_is_durable_and_stays_protected_over_a_restart() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 20).unwrap();
+    let spec: nvmf_storage::NamespaceSpec =
+        format!("file:{}", file.path().display()).parse().unwrap();
+    let backend = Arc::new(Faulty::new(spec.open().unwrap()));
+    let kept = Arc::new(Kept::default());
+    let controller = |protected| {
+        let ns = Namespace::builder(1, backend.clone()).persistence(kept.clone());
+        let builder = Subsystem::builder(nqn(NQN)).with(ns.protected_by_host(protected));
+        enabled_for(association(&builder.build().unwrap()))
+    };
+    let get = of(1, get_feature(fid::WRITE_PROTECTION, 0, 0));
+    let set = |state| of(1, set_feature(fid::WRITE_PROTECTION, state));
+    let mut c = controller(false);
+    assert_eq!(done(&mut c, &set(1)), Ok(()));
+    assert_eq!(done(&mut c, &set(1)), Ok(()));
+    assert_eq!(kept.protected(), [true], "nothing that changes nothing");
+    let mut c = controller(true);
+    assert_eq!(dw0(&mut c, &get), 1);
+    assert!(c.association().view().get(1).unwrap().namespace.is_read_only());
+    assert_eq!(done(&mut c, &set(0)), Ok(()));
+    assert_eq!(kept.protected(), [true, false]);
+    // What was written before is to be safe when the host is told that nothing is written any more.
+    backend.inject(Fault::on(Operation::Flush).times(1).failing(Failure::Io));
+    assert_eq!(done(&mut c, &set(1)), Err(Status::WRITE_FAULT));
+    kept.fill_up();
+    assert_eq!(done(&mut c, &set(0)), Err(Status::INTERNAL_ERROR));
+    assert_eq!(dw0(&mut c, &get), 1, "what could not be saved is not so");
 }
 
 #[test]
@@ -273,23 +321,16 @@ fn reservations_outlast_a_restart_where_a_host_says_so_and_they_can() {
     let mut c = enabled_for(association(&subsystem));
     let get = |nsid, select| of(nsid, get_feature(fid::RESERVATION_PERSISTENCE, select, 0));
     let set = |nsid, ptpl| of(nsid, set_feature(fid::RESERVATION_PERSISTENCE, ptpl));
-    let done = |c: &mut Controller, sqe| match run(c, &sqe, 0) {
-        Outcome::Chore(chore, cqe) => {
-            assert!(cqe.status().is_success());
-            chore.run(c.association())
-        }
-        other => panic!("{other:?}"),
-    };
     assert_eq!(dw0(&mut c, &get(1, 0)), 0);
     // Reserved bits mean nothing.
-    assert_eq!(done(&mut c, set(1, 0xffff_fffe)), Ok(()));
+    assert_eq!(done(&mut c, &set(1, 0xffff_fffe)), Ok(()));
     assert_eq!((dw0(&mut c, &get(1, 0)), kept.saved().len()), (0, 0));
-    assert_eq!(done(&mut c, set(1, 1)), Ok(()));
+    assert_eq!(done(&mut c, &set(1, 1)), Ok(()));
     assert_eq!((dw0(&mut c, &get(1, 0)), dw0(&mut c, &get(1, 1))), (1, 0));
     assert!(subsystem.namespace(1).unwrap().saved_reservations().is_some());
     assert!(kept.saved().last().unwrap().is_some());
     // Of all, those are meant that can; one that cannot is not to be named.
-    assert_eq!(done(&mut c, set(NSID_ALL, 0)), Ok(()));
+    assert_eq!(done(&mut c, &set(NSID_ALL, 0)), Ok(()));
     assert_eq!((dw0(&mut c, &get(1, 0)), kept.saved().last()), (0, Some(&None)));
     for ptpl in [0, 1] {
         refused(&mut c, &set(2, ptpl), 0, Status::INVALID_FIELD);
@@ -297,6 +338,6 @@ fn reservations_outlast_a_restart_where_a_host_says_so_and_they_can() {
     refused(&mut c, &get(2, 0), 0, Status::INVALID_FIELD);
     refused(&mut c, &get(2, 1), 0, Status::INVALID_FIELD);
     kept.fill_up();
-    assert_eq!(done(&mut c, set(1, 1)), Err(Status::INTERNAL_ERROR));
+    assert_eq!(done(&mut c, &set(1, 1)), Err(Status::INTERNAL_ERROR));
     assert_eq!(dw0(&mut c, &get(1, 0)), 0, "what could not be saved is not so");
 }

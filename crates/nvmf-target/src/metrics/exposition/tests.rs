@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use prometheus_parse::{Sample, Scrape as Parsed, Value};
 
 use super::*;
-use crate::statistics::Limits;
 use crate::testing::{association, nqn, subsystem};
 use nvme_spec::Status;
 use std::time::SystemTime;
@@ -61,7 +60,15 @@ fn used() -> SubsystemReport {
     counters.failed(NSID_OTHER, Operation::Write, Status::INVALID_NAMESPACE.with_dnr(true));
     subsystem.books().keep_alive_expired();
     let mut report = subsystem.report();
-    report.namespaces[1].limits = Limits { iops: Some(1000), bytes_per_second: Some(1 << 20) };
+    let limit = NonZeroU64::new;
+    report.namespaces[1].limits = Limits {
+        iops: limit(1000),
+        read_iops: limit(900),
+        write_iops: limit(800),
+        bandwidth: None,
+        read_bandwidth: limit(1 << 20),
+        write_bandwidth: limit(1 << 19),
+    };
     report
 }
 
@@ -114,16 +121,24 @@ fn the_page_tells_what_was_counted() {
 #[test]
 fn namespaces_have_a_size_and_those_that_are_limited_their_limits() {
     let page = parse(&render(target(vec![used()])));
-    let of = |name, namespace| find(&page, name, &[SUBSYSTEM, ("namespace", namespace)]);
     let bytes =
         |namespace| number(&page, "nvmf_namespace_bytes", &[SUBSYSTEM, ("namespace", namespace)]);
     assert_eq!((bytes("1"), bytes("3")), (1_048_576.0, 67_108_864.0));
-    for (name, limit) in [
-        ("nvmf_namespace_limit_iops", 1000.0),
-        ("nvmf_namespace_limit_bytes_per_second", 1_048_576.0),
+    let (iops, bytes) = ("nvmf_namespace_limit_iops", "nvmf_namespace_limit_bytes_per_second");
+    for (name, direction, limit) in [
+        (iops, "all", Some(1000.0)),
+        (iops, "read", Some(900.0)),
+        (iops, "write", Some(800.0)),
+        (bytes, "all", None),
+        (bytes, "read", Some(1_048_576.0)),
+        (bytes, "write", Some(524_288.0)),
     ] {
-        assert_eq!(number(&page, name, &[SUBSYSTEM, ("namespace", "3")]), limit);
-        assert!(of(name, "1").is_none(), "{name} of one that is not limited");
+        let labels = |ns| [SUBSYSTEM, ("namespace", ns), ("direction", direction)];
+        match limit {
+            Some(limit) => assert_eq!(number(&page, name, &labels("3")), limit),
+            None => assert!(find(&page, name, &labels("3")).is_none(), "it is not set"),
+        }
+        assert!(find(&page, name, &labels("1")).is_none(), "{name} of one that is not limited");
     }
 }
 

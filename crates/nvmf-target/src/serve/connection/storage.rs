@@ -14,9 +14,7 @@ use nvmf_storage::{Access, Durability, FileAccess, Resident};
 
 use super::entry::Entry;
 use crate::association::IoQueue;
-use crate::io::{
-    self as commands, By, Failed, Kind, Operation, Transfer, flush_all, storage_status,
-};
+use crate::io::{By, Failed, Kind, Operation, Transfer, flush_all, storage_status};
 use crate::serve::core::{Context, Post};
 use crate::statistics::Counters;
 use crate::subsystem::{self, Namespace};
@@ -78,6 +76,9 @@ impl<E: Engine> Execution<'_, E> {
     pub(super) fn run(mut self, operation: &Operation<&Arc<Namespace>>) -> Done {
         let ns = operation.namespace();
         let backend = ns.backend();
+        if operation.changes_marks() {
+            return self.job(operation);
+        }
         let place = if operation.writes() {
             match ns.enter(self.membership.association().host_id()) {
                 Ok(Some(place)) => Some(place),
@@ -145,9 +146,8 @@ impl<E: Engine> Execution<'_, E> {
         if let Some(bytes) = self.whole {
             let backend = operation.namespace().backend();
             backend.write(offset, &[IoSlice::new(bytes)], durability)?;
-            return Ok(wrote(operation, bytes.len() as u64));
+            return Ok(Done::Succeeded);
         }
-        let start = offset;
         for part in self.entry.staging.take_parts() {
             let length = part.len() as u64;
             if let Some(buffer) = memory.adopt(offset, part)? {
@@ -155,7 +155,7 @@ impl<E: Engine> Execution<'_, E> {
             }
             offset += length;
         }
-        Ok(wrote(operation, offset - start))
+        Ok(Done::Succeeded)
     }
 
     fn read(
@@ -196,7 +196,7 @@ impl<E: Engine> Execution<'_, E> {
         let parts = match self.whole {
             Some(bytes) => {
                 if !direct && let Some(result) = file.try_write(offset, bytes) {
-                    return result.map(|()| wrote(operation, bytes.len() as u64));
+                    return result.map(|()| Done::Succeeded);
                 }
                 copied(&[bytes], self.room(bytes.len(), direct))
             }
@@ -210,7 +210,7 @@ impl<E: Engine> Execution<'_, E> {
                     aligned
                 } else if let Some(result) = try_write_all(file, offset, &parts) {
                     parts.into_iter().for_each(|part| self.cx.pool.give(part));
-                    return result.map(|()| wrote(operation, length as u64));
+                    return result.map(|()| Done::Succeeded);
                 } else {
                     parts
                 }
@@ -289,14 +289,6 @@ fn failed<N: AsRef<Namespace>>(
     let status = storage_status(error, writing);
     operation.note_failure(error, status, counters);
     Done::Failed(status.into())
-}
-
-/// The storage has taken what a command writes.
-fn wrote<N: AsRef<Namespace>>(operation: &Operation<N>, length: u64) -> Done {
-    match commands::wrote(operation.namespace(), place(operation), length) {
-        Ok(()) => Done::Succeeded,
-        Err(status) => Done::Failed(status.into()),
-    }
 }
 
 /// Whether a command on memory takes no longer than others can wait.
@@ -384,12 +376,11 @@ pub(super) fn file_done(
     // Given back when all that follows is done.
     let _place = entry.writing.take();
     let writing = matches!(op, FileOp::Write { .. });
-    let length = op.len() as u64;
     let parts = op.into_parts();
     match (result, operation.namespace().backend().access()) {
         (Ok(()), _) if writing => {
             parts.into_iter().for_each(|part| cx.pool.give(part));
-            wrote(operation, length)
+            Done::Succeeded
         }
         (Ok(()), _) => {
             parts.into_iter().for_each(|part| entry.out.push(part.freeze()));

@@ -138,11 +138,12 @@ pub(super) const IO: Notes = &[
     ),
     note(
         0x04,
-        "At no more than 65536 ranges that do not touch; whatever writes a block takes its mark away.",
+        "At no more than 65536 ranges that do not touch; whatever writes a block takes its mark away. Marks outlast a restart where there is a place to save them, and are saved before the answer.",
         &[
             "marked_blocks_cannot_be_read_in_any_way",
             "whatever_writes_a_block_takes_its_mark_away",
             "a_write_whose_mark_cannot_be_taken_away_does_not_succeed",
+            "marks_are_saved_before_the_answer_and_restored",
         ],
     ),
     note(
@@ -359,18 +360,26 @@ pub(super) const FEATURES: Notes = &[
         "128 bits, as Connect told it. Setting it is a Command Sequence Error.",
         &["the_host_identifier_is_told_and_cannot_be_changed"],
     ),
-    note(0x82, "", &["the_reservation_mask_is_one_for_each_namespace"]),
+    note(
+        0x82,
+        "Nothing is masked after a reset.",
+        &["the_reservation_mask_is_one_for_each_namespace"],
+    ),
     note(
         0x83,
-        "Saved before the answer. On a namespace whose reservations cannot be saved, which RESCAP says, an Invalid Field in Command; FFFFFFFFh means all others.",
-        &["reservations_outlast_a_restart_where_a_host_says_so_and_they_can"],
+        "Saved before the answer. On a namespace whose reservations cannot be saved, which RESCAP says, an Invalid Field in Command; FFFFFFFFh means all but those.",
+        &[
+            "reservations_outlast_a_restart_where_a_host_says_so_and_they_can",
+            "whatever_is_saved_keeps_no_other_connection_waiting",
+        ],
     ),
     note(
         0x84,
-        "No Write Protect and Write Protect, until the target ends. What the target's configuration protects stays protected.",
+        "No Write Protect and Write Protect, which outlasts a restart where there is a place to save it; elsewhere it lasts until the target ends. What the target's configuration protects stays protected.",
         &[
             "a_host_protects_a_namespace_and_all_are_told",
             "a_namespace_that_a_host_protects_takes_no_writes",
+            "what_a_host_protects_is_durable_and_stays_protected_over_a_restart",
         ],
     ),
 ];
@@ -432,7 +441,7 @@ pub(super) const LOGS: Notes = &[
     ),
     note(
         0x80,
-        "Each is read once; masked ones never come.",
+        "Each is read once; masked ones never come. The event comes again while there are more.",
         &["each_notification_of_a_reservation_is_read_once_and_a_masked_one_never"],
     ),
 ];
@@ -448,7 +457,7 @@ pub(super) const IDENTIFY: Notes = &[
         "See its fields.",
         &["the_controller_tells_what_it_can", "it_identifies_itself_and_nothing_else"],
     ),
-    note(0x02, "", &["lists_have_what_follows_the_given_identifier"]),
+    note(0x02, "Those that the host sees.", &["lists_have_what_follows_the_given_identifier"]),
     note(
         0x03,
         "EUI-64 if it has one, NGUID, UUID, command set.",

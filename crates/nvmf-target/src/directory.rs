@@ -11,7 +11,7 @@ use crate::subsystem::Subsystem;
 
 /// Ports, subsystems, referrals. It never changes: a change makes another.
 #[derive(Debug, Clone)]
-pub(crate) struct Layout {
+pub(crate) struct Directory {
     /// GENCTR of the Discovery log page.
     generation: u64,
     pub(crate) ports: Vec<Arc<Port>>,
@@ -31,7 +31,7 @@ pub struct Referral {
     pub port_id: u16,
 }
 
-impl Layout {
+impl Directory {
     /// Nothing but a discovery subsystem of this name.
     pub(crate) fn new(discovery: Nqn) -> Self {
         // A host that was connected before a restart must not take the new log for the old one.
