@@ -2,7 +2,7 @@
 //!
 //! [`Config`] is what a file says, key by key, and nothing is judged yet. [`Config::resolve`]
 //! judges all of it and gives a [`Layout`]: names and addresses have types, identifiers that were
-//! left out are assigned, and what clashes was refused. A target applies a layout; [`diff`] says
+//! left out are assigned, and what clashes was refused. A target applies a layout; [`diff()`] says
 //! what has to be done to one that runs.
 //!
 //! ```

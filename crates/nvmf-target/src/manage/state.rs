@@ -22,8 +22,8 @@ use crate::{Persistence, SavedReservations};
 /// It is one target's at a time: as long as this is there, a file of the same name and `.lock` is
 /// locked.
 ///
-/// What hosts want to be kept is in there too: reservations, write protection, and which blocks are
-/// uncorrectable.
+/// What hosts want to be kept is in there too: their reservations, which namespaces they protect
+/// against writes, and which blocks they marked as not to be read.
 #[derive(Debug, Clone)]
 pub struct StateFile {
     store: Arc<Store>,
@@ -96,8 +96,10 @@ enum Version {
 pub(super) struct Left {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reservations: Option<SavedReservations>,
+    /// A host has write-protected it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) protected: bool,
+    /// Blocks that hosts marked as not to be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) uncorrectable: Vec<Range<u64>>,
 }

@@ -295,7 +295,7 @@ fn image_grows(path: &Path, bytes: u64) {
 }
 
 #[test]
-fn what_hosts_reserved_is_there_after_a_crash_and_goes_with_its_namespace() {
+fn what_hosts_left_is_there_after_a_crash_and_goes_with_its_namespace() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
     let base = layout(&["mem:1M", "mem:1M"]);
@@ -306,8 +306,10 @@ fn what_hosts_reserved_is_there_after_a_crash_and_goes_with_its_namespace() {
     )
     .unwrap();
     for nsid in [1, 2] {
-        state.of(&nqn()).save_reservations(nsid, Some(&saved)).unwrap();
-        state.of(&nqn()).save_protection(nsid, true).unwrap();
+        let place = state.of(&nqn());
+        place.save_reservations(nsid, Some(&saved)).unwrap();
+        place.save_protection(nsid, true).unwrap();
+        place.save_uncorrectable(nsid, &[3..5, 9..10]).unwrap();
     }
     drop((running, state));
 
@@ -320,9 +322,15 @@ fn what_hosts_reserved_is_there_after_a_crash_and_goes_with_its_namespace() {
     assert!(ns(1).is_read_only() && !ns(3).is_read_only());
     assert_eq!((ns(2).saved_reservations(), ns(3).saved_reservations()), (Some(saved), None));
 
+    let left = |nsid| {
+        let ns = ns(nsid);
+        (ns.is_protected_by_host(), ns.marks().overlaps(4, 5), ns.marks().overlaps(5, 4))
+    };
+    assert_eq!((left(1), left(3)), ((true, true, false), (false, false, false)));
+
     // A namespace of the same number that is another disk has nothing of the old one.
     let _ = running.manager.apply(layout(&["mem:1M", "null:1M"])).unwrap();
-    assert_eq!(ns(2).saved_reservations(), None);
+    assert_eq!((ns(2).saved_reservations(), left(2)), (None, (false, false, false)));
     assert_ne!(state.left(&nqn(), 1), Default::default());
     assert_eq!(state.left(&nqn(), 2), Default::default());
 }

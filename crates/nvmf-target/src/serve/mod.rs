@@ -1,6 +1,6 @@
 //! What moves commands between connections and controllers.
 //!
-//! Everything that a command means is in [`admin`](crate::admin) and [`io`](crate::io). TCP
+//! Everything that a command means is in [`admin`] and [`io`](crate::io). TCP
 //! connections live on cores: a thread with an event loop each ([`core`]), on which a
 //! [`Connection`](connection::Connection) drives the protocol and storage does what it can without
 //! waiting. Connections over other transports have a thread each ([`blocking`]).

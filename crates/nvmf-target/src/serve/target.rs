@@ -357,8 +357,8 @@ impl Handle {
     }
 }
 
-/// Threads are not joined: each keeps its [`Connection`], whose end is waited for, and a panic in
-/// one ends that connection alone.
+/// Threads are not joined: each keeps its [`Connection`](super::connections::Connection), whose end is
+/// waited for, and a panic in one ends that connection alone.
 fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("nvmf-connection".into()).spawn(work).map(drop)
 }

@@ -44,7 +44,8 @@ fn the_tests_that_the_page_names_are_there() {
     let mut sources = String::new();
     read_sources(&root.join("crates"), &mut sources);
     read_sources(&root.join("tests"), &mut sources);
-    for test in notes::ALL.iter().copied().flatten().flat_map(|note| note.tests) {
+    let of_notes = notes::ALL.iter().copied().flatten().flat_map(|note| note.tests);
+    for test in of_notes.chain(notes::ALWAYS.iter().flat_map(|(_, tests)| *tests)) {
         let found = ["fn ", "def "].iter().any(|kind| sources.contains(&format!("{kind}{test}(")));
         assert!(found, "there is no test {test}");
     }
@@ -64,6 +65,9 @@ fn read_sources(folder: &Path, into: &mut String) {
 
 fn page() -> String {
     let mut out = String::from(notes::PREFACE);
+    for (says, tests) in notes::ALWAYS {
+        writeln!(out, "| {says} | {} |", notes::names(tests)).unwrap();
+    }
     admin_commands(&mut out);
     io_commands(&mut out);
     fabrics_commands(&mut out);

@@ -83,6 +83,24 @@ fn requests_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn a_uuid_index_means_nothing() {
+    let mut c = enabled();
+    for (sqe, length) in [
+        (log(lid::FIRMWARE_SLOT, 0, 512), 512),
+        (identify(cns::NAMESPACE, 1), 4096),
+        (get_feature(fid::HOST_BEHAVIOR_SUPPORT, 0, 0), 512),
+    ] {
+        let mut indexed = sqe;
+        indexed.set_cdw(14, sqe.cdw(14) | 0x7f);
+        let plain = data(&mut c, &sqe, length);
+        assert_eq!(data(&mut c, &indexed, length), plain, "{:#x}", sqe.opcode);
+    }
+    let mut set = set_feature(fid::ARBITRATION, 3);
+    set.set_cdw(14, 0x7f);
+    assert_eq!(run(&mut c, &set, 0), success());
+}
+
+#[test]
 fn the_ana_log_has_the_groups_that_the_host_sees() {
     let subsystem = subsystem();
     let port = Arc::new(Port::none());

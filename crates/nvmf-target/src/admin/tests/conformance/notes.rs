@@ -14,9 +14,14 @@ pub(super) type Notes = &'static [Note];
 
 impl Note {
     pub(super) fn tests(&self) -> String {
-        let tests: Vec<_> = self.tests.iter().map(|test| format!("`{test}`")).collect();
-        tests.join(", ")
+        names(self.tests)
     }
+}
+
+/// The names of tests, as they are written in a cell.
+pub(super) fn names(tests: &[&str]) -> String {
+    let tests: Vec<_> = tests.iter().map(|test| format!("`{test}`")).collect();
+    tests.join(", ")
 }
 
 const fn note(number: u8, says: &'static str, tests: &'static [&'static str]) -> Note {
@@ -38,21 +43,71 @@ makes it anew.
 
 What holds for all commands:
 
-- A command whose data is not as long as what it asks for is refused with Data SGL Length Invalid,
-  before any of it moves.
-- Reserved bits of features and dwords are not looked at.
-- UUID indices are not looked at: there is no UUID list.
-- Part of a log page past its end reads as zeroes; an offset past its end, or one that is not a
-  multiple of 4, is an Invalid Field in Command.
-- A namespace identifier that could be one but is not is inactive; what can never be one is Invalid
-  Namespace or Format.
-- A command that is one of two fused is refused: of admin commands always with an Invalid Field in
-  Command, of I/O commands so where the two are no Compare and Write of the same blocks, and with
-  Command Aborted due to Missing Fused Command where the other does not come.
-- A reservation of another host stands in the way of the commands of its group, and of Flush for all
-  namespaces: Reservation Conflict.
-- Before CSTS.RDY, and after a shutdown, all but Fabrics commands are a Command Sequence Error.
+| What | Tests |
+|---|---|
 ";
+
+/// What holds for all commands, and what shows it.
+pub(super) const ALWAYS: &[(&str, &[&str])] = &[
+    (
+        "A command whose data is not as long as what it asks for is refused with Data SGL Length Invalid, before any of it moves.",
+        &[
+            "the_sgl_must_be_as_long_as_the_blocks",
+            "data_is_refused_by_its_length_before_it_is_received",
+            "unknown_structures_and_wrong_lengths_are_refused",
+        ],
+    ),
+    (
+        "Reserved bits of features and dwords are not looked at.",
+        &[
+            "what_is_reserved_is_not_looked_at_and_reads_as_zero",
+            "of_commands_that_read",
+            "of_commands_that_write",
+            "of_flush",
+        ],
+    ),
+    ("UUID indices are not looked at: there is no UUID list.", &["a_uuid_index_means_nothing"]),
+    (
+        "Part of a log page past its end reads as zeroes; an offset past its end, or one that is not a multiple of 4, is an Invalid Field in Command.",
+        &["any_part_of_a_page_can_be_read"],
+    ),
+    (
+        "A namespace identifier that could be one but is not is inactive; what can never be one is Invalid Namespace or Format.",
+        &["namespaces_that_are_not_are_told_apart", "a_namespace_is_active_inactive_or_invalid"],
+    ),
+    (
+        "An admin command that is one of two fused is an Invalid Field in Command; so are two I/O commands that are no Compare and Write of the same blocks. Where the other does not come it is Command Aborted due to Missing Fused Command.",
+        &[
+            "no_admin_command_is_half_of_a_fused_operation",
+            "two_that_do_not_fit_are_both_invalid",
+            "a_half_without_the_other_is_aborted",
+        ],
+    ),
+    (
+        "A reservation of another host stands in the way of the commands of its group, of Flush for all namespaces too: Reservation Conflict.",
+        &[
+            "commands_belong_to_the_groups_of_the_specification",
+            "who_does_not_hold_it_may_not_write",
+            "one_host_keeps_the_other_from_writing_and_from_reading",
+        ],
+    ),
+    (
+        "A namespace in an ANA state that keeps commands from it answers with that state's status, to be tried again.",
+        &["what_cannot_be_reached_now_is_to_be_tried_again"],
+    ),
+    (
+        "A command over a limit of its namespace waits; nothing fails for it.",
+        &["commands_over_the_limit_wait_and_are_done"],
+    ),
+    (
+        "Before CSTS.RDY, and after a shutdown, all but Fabrics commands are a Command Sequence Error.",
+        &[
+            "before_ready_only_fabrics_commands_are_taken",
+            "after_a_shutdown_only_fabrics_commands_are_taken_until_it_is_enabled_again",
+            "commands_after_a_shutdown_are_refused_on_every_queue",
+        ],
+    ),
+];
 
 pub(super) const ADMIN: Notes = &[
     note(
