@@ -1,7 +1,7 @@
 """Two Linux hosts under load for as long as one likes, while everything about their disks changes.
 
 Each host verifies what it writes on three disks: one of its own, one that both share (each its own
-half), and one that grows and shrinks behind what it uses. Every few seconds something happens: ANA
+half), and one that grows behind what it uses. Every few seconds something happens: ANA
 states flip, all paths are inaccessible for a moment, a path is cut, a namespace comes or goes or has
 another size, a controller is dropped.
 """
@@ -24,7 +24,7 @@ MIB = 1 << 20
 SHARED, RESIZED, COMING = 3, 4, 5
 GROUPS = (1, 2, 3)
 USED = 32 * MIB  # of the one that changes its size; fio stays below
-SIZES = (64 * MIB, 48 * MIB, 128 * MIB, 40 * MIB)
+SIZE = 64 * MIB
 KEEP_ALIVE_SECONDS = 5
 # fio may wait for the last reconnect
 FINISH_SECONDS = 180
@@ -43,6 +43,7 @@ class Soak(Scenario):
         self.random = random.Random(seed)
         self.counts = collections.Counter()
         self.failures = []
+        self.size = SIZE
         self.memory = []  # (seconds since the beginning, bytes)
         self.results = open(results, "w")
         self.begin = time.monotonic()
@@ -51,7 +52,7 @@ class Soak(Scenario):
     def configuration(self):
         self.resized_file = os.path.join(self.files, "resized.img")
         with open(self.resized_file, "wb") as file:
-            file.truncate(SIZES[0])
+            file.truncate(SIZE)
         return {
             "port": [dict(port) for port in PORTS if port["id"] != DISCOVERY_PORT],
             "subsystem": [
@@ -191,7 +192,8 @@ class Soak(Scenario):
             equal("disks", host.wait_disks(NQN, [1, 2, SHARED, RESIZED], 30), disks)
 
     def resize(self):
-        size = self.random.choice(SIZES)
+        # namespaces do not get smaller
+        size = self.size = self.size + self.random.randint(1, 8) * MIB
         self.serve.ctl("namespace", "resize", NQN, RESIZED, f"{size // MIB}M")
         for guest, disks in zip(self.guests, self.disks):
             soon(

@@ -319,6 +319,7 @@ fn what_hosts_left_is_there_after_a_crash_and_goes_with_its_namespace() {
     let running = Running::start(found, Some(state.clone()));
     let ns = |nsid| running.manager.handle().namespace(&nqn(), nsid).unwrap();
     assert_eq!(ns(1).saved_reservations(), Some(saved.clone()));
+    assert!(ns(1).is_read_only() && !ns(3).is_read_only());
     assert_eq!((ns(2).saved_reservations(), ns(3).saved_reservations()), (Some(saved), None));
 
     let left = |nsid| {
