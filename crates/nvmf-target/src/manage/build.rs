@@ -67,7 +67,7 @@ pub(super) fn subsystem(
         builder = builder.persistence(state.of(&of.nqn));
     }
     for ns in of.namespaces.values() {
-        builder = builder.with(restore(open(&of.nqn, ns)?, &of.nqn, state));
+        builder = builder.with(restore(open(&of.nqn, ns)?, &of.nqn, ns, state));
     }
     let nqn = Box::new(of.nqn.clone());
     builder.build().map_err(|source| ManageError::Subsystem { nqn, source })
@@ -88,10 +88,19 @@ pub(super) fn namespace(
 }
 
 /// Gives a namespace back what hosts left on it.
-fn restore(builder: NamespaceBuilder, nqn: &Nqn, state: Option<&StateFile>) -> NamespaceBuilder {
+fn restore(
+    builder: NamespaceBuilder,
+    nqn: &Nqn,
+    of: &layout::Namespace,
+    state: Option<&StateFile>,
+) -> NamespaceBuilder {
     let Some(state) = state else { return builder };
-    let Left { reservations, protected, uncorrectable } = state.left(nqn, builder.nsid());
-    let builder = builder.protected_by_host(protected).uncorrectable(uncorrectable);
+    let Left { reservations, protected, uncorrectable } = state.left(nqn, of.nsid);
+    let mut builder = builder.protected_by_host(protected);
+    // What was marked is there no more where blocks are in memory.
+    if let Source::File { .. } = of.spec.source {
+        builder = builder.uncorrectable(uncorrectable);
+    }
     match reservations {
         Some(saved) => builder.reservations(saved),
         None => builder,

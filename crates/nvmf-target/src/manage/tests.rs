@@ -298,7 +298,8 @@ fn image_grows(path: &Path, bytes: u64) {
 fn what_hosts_left_is_there_after_a_crash_and_goes_with_its_namespace() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
-    let base = layout(&["mem:1M", "mem:1M"]);
+    let file = image(folder.path(), "a.img", 1 << 20);
+    let base = layout(&[&file, "mem:1M"]);
     let (state, found) = StateFile::open(&path, &base).unwrap();
     let running = Running::start(found, Some(state.clone()));
     let saved: crate::SavedReservations = serde_json::from_str(
@@ -314,7 +315,7 @@ fn what_hosts_left_is_there_after_a_crash_and_goes_with_its_namespace() {
     drop((running, state));
 
     // Another configuration does not concern what is on the namespaces that it has, too.
-    let edited = layout(&["mem:1M", "mem:1M", "mem:1M"]);
+    let edited = layout(&[&file, "mem:1M", "mem:1M"]);
     let (state, found) = StateFile::open(&path, &edited).unwrap();
     let running = Running::start(found, Some(state.clone()));
     let ns = |nsid| running.manager.handle().namespace(&nqn(), nsid).unwrap();
@@ -327,9 +328,10 @@ fn what_hosts_left_is_there_after_a_crash_and_goes_with_its_namespace() {
         (ns.is_protected_by_host(), ns.marks().overlaps(4, 5), ns.marks().overlaps(5, 4))
     };
     assert_eq!((left(1), left(3)), ((true, true, false), (false, false, false)));
+    assert_eq!(left(2), (true, false, false), "what was marked was in memory");
 
     // A namespace of the same number that is another disk has nothing of the old one.
-    let _ = running.manager.apply(layout(&["mem:1M", "null:1M"])).unwrap();
+    let _ = running.manager.apply(layout(&[&file, "null:1M"])).unwrap();
     assert_eq!((ns(2).saved_reservations(), left(2)), (None, (false, false, false)));
     assert_ne!(state.left(&nqn(), 1), Default::default());
     assert_eq!(state.left(&nqn(), 2), Default::default());
