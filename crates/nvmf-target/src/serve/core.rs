@@ -48,8 +48,8 @@ pub(super) enum Post {
     Preempted(ConnId, u32, mpsc::Sender<Infallible>),
     /// Another port to accept from.
     Listen(TcpListener, Arc<Port>),
-    /// A port is gone.
-    Unlisten(u16),
+    /// A port is gone; who asked waits until this is dropped.
+    Unlisten(u16, mpsc::Sender<Infallible>),
     /// The target stops.
     Stop,
     /// The target has stopped.
@@ -327,7 +327,7 @@ impl Running {
                 Ok(id) => self.listeners.push((id, port)),
                 Err(error) => tracing::error!(address = %port.address(), %error, "not listening"),
             },
-            Post::Unlisten(id) => {
+            Post::Unlisten(id, _done) => {
                 let gone = |(_, port): &mut (ListenerId, Arc<Port>)| port.id() == id;
                 self.listeners.extract_if(.., gone).for_each(|(id, _)| engine.unlisten(id));
             }

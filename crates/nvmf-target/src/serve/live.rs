@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -244,6 +244,7 @@ impl Handle {
     ///
     /// [`ChangeError::NoPort`].
     pub fn remove_port(&self, id: u16) -> Result<(), ChangeError> {
+        let (done, closed) = mpsc::channel();
         self.edit_running(|directory, listening| {
             let at = directory.ports.iter().position(|port| port.id() == id);
             directory.ports.remove(at.ok_or(ChangeError::NoPort { id })?);
@@ -252,11 +253,13 @@ impl Handle {
                     listeners.retain(|(_, port): &Listener| port.id() != id);
                 }
                 // Without the core nothing is accepted either.
-                Listening::On(cores) => drop(cores.tell_first(Post::Unlisten(id))),
+                Listening::On(cores) => drop(cores.tell_first(Post::Unlisten(id, done))),
             }
             Ok(())
         })?;
         self.disconnect_where(|association| association.port().id() == id);
+        // Nothing is ever sent: it ends when the socket is closed.
+        let _ = closed.recv_timeout(PATIENCE);
         Ok(())
     }
 

@@ -81,10 +81,17 @@ enum Listening {
 
 impl Shared {
     /// The subsystem of the name asked for, at this port.
-    fn subsystem(&self, request: &ConnectRequest, port: &Port) -> Result<Arc<Subsystem>, Refusal> {
+    fn subsystem(
+        &self,
+        request: &ConnectRequest,
+        port: &Arc<Port>,
+    ) -> Result<Arc<Subsystem>, Refusal> {
         let directory = self.directory.load();
         let subsystem = directory.subsystem(&request.subsystem);
-        let reached = |s: &&Arc<Subsystem>| s.is_discovery() || port.serves(s.nqn());
+        // A connection may have come just before its port was taken away; one that came over no
+        // network has none.
+        let there = port.id() == 0 || directory.ports.iter().any(|there| Arc::ptr_eq(there, port));
+        let reached = |s: &&Arc<Subsystem>| there && (s.is_discovery() || port.serves(s.nqn()));
         subsystem.filter(reached).cloned().ok_or_else(|| {
             let reason = format!("there is no subsystem {} here", request.subsystem);
             Refusal::data(ConnectData::OFFSET_SUBNQN, reason)
@@ -104,6 +111,8 @@ impl Shared {
     ) -> Result<admin::Controller, Refusal> {
         let subsystem = self.subsystem(request, &origin.port)?;
         let association = subsystem.connect_admin(request, &origin.port)?;
+        // What was taken away meanwhile did not find this controller, to end it.
+        self.subsystem(request, &origin.port)?;
         let kato_ms = request.command.kato_ms;
         Ok(if subsystem.is_discovery() {
             let asker = Asker {
