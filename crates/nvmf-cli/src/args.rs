@@ -10,6 +10,7 @@ use nvmf::pdu_trace::PduTrace;
 use nvmf::spec::{HostId, Nqn};
 use nvmf_engine::EngineChoice;
 use nvmf_storage::{NamespaceSpec, parse_size};
+use nvmf_target::limits::{InCapsule, MaxTransfer};
 
 use crate::bench::args::Bench;
 use crate::target::{Target, parse_nsid, parse_port};
@@ -220,7 +221,8 @@ pub(crate) struct Serve {
     /// Serve what this file says; see `nvmf config` and docs/configuration.md. It is read again on
     /// SIGHUP.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "listen", "nqn", "namespace", "allow", "discovery", "metrics", "mdns",
+        "listen", "nqn", "namespace", "allow", "discovery", "metrics", "mdns", "max_transfer",
+        "max_queue_entries",
     ])]
     pub config: Option<PathBuf>,
 
@@ -253,6 +255,19 @@ pub(crate) struct Serve {
     /// Connections at once; those that come on top are closed. 8192 where left out.
     #[arg(long, value_name = "N")]
     pub max_connections: Option<usize>,
+
+    /// The most data of one command: a power of two from 8K to 1M, which it is where left out.
+    #[arg(long, value_name = "BYTES", value_parser = parse_max_transfer)]
+    pub max_transfer: Option<MaxTransfer>,
+
+    /// Entries of the largest I/O queue; 1024 where left out.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1024))]
+    pub max_queue_entries: Option<u32>,
+
+    /// Data that a command capsule may bring on an I/O queue: a multiple of 16 up to 16K, which it is
+    /// where left out.
+    #[arg(long, value_name = "BYTES", value_parser = parse_in_capsule)]
+    pub in_capsule: Option<InCapsule>,
 
     /// The subsystem's NQN; else one made from this machine's identifier, the same every time.
     #[arg(long, value_name = "SUBNQN", value_parser = Nqn::parse_strict)]
@@ -513,6 +528,20 @@ pub(crate) fn parse_spin(text: &str) -> Result<Duration, String> {
             _ => Err("microseconds are 0 to 1000000, or `forever`".to_owned()),
         },
     }
+}
+
+/// A power of two.
+pub(crate) fn parse_max_transfer(text: &str) -> Result<MaxTransfer, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    let most = u32::try_from(bytes).ok().and_then(MaxTransfer::new);
+    most.ok_or_else(|| "it is a power of two from 8K to 1M".to_owned())
+}
+
+/// A multiple of 16.
+pub(crate) fn parse_in_capsule(text: &str) -> Result<InCapsule, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    let most = u32::try_from(bytes).ok().and_then(InCapsule::new);
+    most.ok_or_else(|| "it is a multiple of 16 up to 16K".to_owned())
 }
 
 /// CPUs as in 0,2,4-7.

@@ -22,6 +22,7 @@ use crate::abort::AbortReply;
 use crate::error_log::ErrorLog;
 use crate::events::Events;
 use crate::io::By;
+use crate::limits::MaxTransfer;
 use crate::port::Port;
 use crate::reservation::ReservationLog;
 use crate::statistics::{Counters, Subject};
@@ -35,6 +36,8 @@ pub(crate) struct Association {
     host_id: HostId,
     subsystem: Arc<Subsystem>,
     port: Arc<Port>,
+    /// The subsystem's: looked at for every command.
+    max_transfer: MaxTransfer,
     view: SharedView,
     /// Held while the view is made anew, so that the last one made is the last one set.
     refreshing: Mutex<()>,
@@ -159,6 +162,7 @@ impl Association {
             cntlid,
             host: request.host.clone(),
             host_id: request.host_id,
+            max_transfer: subsystem.max_transfer(),
             subsystem,
             port,
             view: Arc::new(ArcSwap::from_pointee(view)),
@@ -194,6 +198,11 @@ impl Association {
 
     pub(crate) fn subsystem(&self) -> &Arc<Subsystem> {
         &self.subsystem
+    }
+
+    /// The most data that one command moves, in bytes.
+    pub(crate) fn max_transfer(&self) -> u32 {
+        self.max_transfer.bytes()
     }
 
     /// The port that the admin queue came through.

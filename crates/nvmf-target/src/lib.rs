@@ -61,12 +61,14 @@
 //! # What a hostile host cannot do
 //!
 //! It cannot make the target allocate without bound (a queue holds 2 MiB for the commands it
-//! executes, and the capsules of those that wait: at most [`limits::IO_ENTRIES`] of
-//! [`limits::IN_CAPSULE`]; a namespace remembers [`limits::REGISTRANTS`] registrants and
+//! executes, and the capsules of those that wait: no more than it has entries, at most
+//! [`limits::IO_ENTRIES`] or what [`SubsystemBuilder::max_queue_entries`] says, of
+//! [`limits::IN_CAPSULE`] or what [`TargetBuilder::in_capsule`] says; a namespace remembers
+//! [`limits::REGISTRANTS`] registrants and
 //! [`Uncorrectable::MAX_RANGES`](nvmf_storage::Uncorrectable::MAX_RANGES) ranges of marked blocks),
-//! hold a connection for long without a Connect, neither take what is sent
-//! to it nor send what it owes for longer than 30 seconds, open more connections than
-//! [`TargetBuilder`] says, join another host's association, or take down another connection.
+//! hold a connection for long without a Connect, neither take what is sent to it nor send what it
+//! owes for longer than 30 seconds, open more connections than [`TargetBuilder`] says, join another
+//! host's association, or take down another connection.
 //!
 //! # Features
 //!

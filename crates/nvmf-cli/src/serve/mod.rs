@@ -45,12 +45,18 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
     Ok(target.run()?)
 }
 
-/// What does not follow from the layout.
+/// What does not follow from the layout, and what counts before it because it was given here.
 fn builder(args: &args::Serve) -> TargetBuilder {
-    let mut builder = Target::builder()
-        .header_digest(!args.no_hdgst)
-        .data_digest(!args.no_ddgst)
-        .engine(args.engine.engine);
+    let mut builder = Target::builder().engine(args.engine.engine);
+    if args.hdgst || args.no_hdgst {
+        builder = builder.header_digest(args.hdgst);
+    }
+    if args.ddgst || args.no_ddgst {
+        builder = builder.data_digest(args.ddgst);
+    }
+    if let Some(in_capsule) = args.in_capsule {
+        builder = builder.in_capsule(in_capsule);
+    }
     builder = match (args.cores, &args.pin) {
         (_, Some(cpus)) => builder.pin(cpus.0.clone()),
         (Some(cores), None) => builder.cores(cores.into()),

@@ -2,7 +2,9 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use nvmf_target::config::{Config, Discovery, Layout, Metrics, Namespace, Port, Subsystem};
+use nvmf_target::config::{
+    Config, Discovery, Layout, Metrics, Namespace, Port, Subsystem, Transport,
+};
 use nvmf_target::identity;
 
 use crate::args;
@@ -36,10 +38,13 @@ pub(super) fn layout(args: &args::Serve) -> anyhow::Result<Layout> {
     let config = Config {
         discovery: Discovery { mdns: args.mdns, ..Discovery::default() },
         metrics: args.metrics.map(|listen| Metrics { listen: listen.to_string() }),
+        transport: Transport::default(),
         ports: ports.chain(discovery_ports).collect(),
         subsystems: vec![Subsystem {
             nqn: args.nqn.clone().unwrap_or_else(identity::default_subsystem_nqn).to_string(),
             hosts,
+            max_transfer: args.max_transfer.map(|most| u64::from(most.bytes()).into()),
+            max_queue_entries: args.max_queue_entries,
             namespaces: namespaces.collect(),
             ..Subsystem::default()
         }],
@@ -84,6 +89,26 @@ mod tests {
         assert_eq!(parse(&["127.0.0.1:0", "127.0.0.1:0"]).unwrap().len(), 2);
         for text in ["nonsense", "127.0.0.1", "::1", "127.0.0.1:99999", ""] {
             assert!(parse(&[text]).unwrap_err().is::<Usage>(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_subsystem() {
+        let subsystem =
+            |args: &[&str]| parsed(args).unwrap().subsystems().values().next().unwrap().clone();
+        let sized = subsystem(&["--max-transfer", "128K", "--max-queue-entries", "32"]);
+        assert_eq!(sized.max_transfer.bytes(), 128 << 10);
+        assert_eq!(sized.max_queue_entries.entries(), 32);
+        assert_eq!(subsystem(&[]).max_transfer.bytes(), 1 << 20);
+        for wrong in [
+            ["--max-transfer", "4K"],
+            ["--max-transfer", "3M"],
+            ["--max-queue-entries", "1"],
+            ["--max-queue-entries", "1025"],
+            ["--in-capsule", "17"],
+            ["--in-capsule", "32K"],
+        ] {
+            assert!(args::Cli::try_parse_from(["nvmf", "serve"].iter().chain(&wrong)).is_err());
         }
     }
 

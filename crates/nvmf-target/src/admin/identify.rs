@@ -74,7 +74,8 @@ impl Controller {
                 IdentifyNamespaceNvm::default().as_bytes().to_vec()
             }
             cns::CSI_CONTROLLER => {
-                nvm_controller(limits::MDTS, limits::WRITE_ZEROES_LIMIT).as_bytes().to_vec()
+                let verify = subsystem.max_transfer().mdts();
+                nvm_controller(verify, limits::WRITE_ZEROES_LIMIT).as_bytes().to_vec()
             }
             cns::INDEPENDENT_NAMESPACE => match self.valid_namespace(nsid)? {
                 Some(ns) => ns.independent().as_bytes().to_vec(),
@@ -106,16 +107,17 @@ impl Controller {
             serial: subsystem.serial(),
             model: subsystem.model(),
             firmware: subsystem.firmware(),
-            max_commands: limits::IO_ENTRIES,
+            max_commands: subsystem.max_queue_entries(),
             keep_alive_granularity: limits::KEEP_ALIVE_GRANULARITY,
             async_events: limits::ASYNC_EVENTS,
         };
+        let mdts = subsystem.max_transfer().mdts();
         if matches!(self.role, Role::Discovery(_)) {
-            return discovery_controller(&identity, limits::MDTS);
+            return discovery_controller(&identity, mdts);
         }
         let capabilities = IoCapabilities {
-            mdts: limits::MDTS,
-            in_capsule: limits::IN_CAPSULE,
+            mdts,
+            in_capsule: self.in_capsule.bytes(),
             namespaces: subsystem.max_nsid(),
             optional_commands: limits::OPTIONAL_COMMANDS,
             compare_and_write: true,

@@ -38,7 +38,7 @@ impl Controller {
         let get = GetLogPage::from_sqe(sqe);
         let length = u32::try_from(get.len())
             .ok()
-            .filter(|length| *length <= limits::MAX_TRANSFER)
+            .filter(|length| *length <= self.association.max_transfer())
             .ok_or(INVALID_FIELD)?;
         if !self.pages().contains(&get.lid) {
             return Err(Status::INVALID_LOG_PAGE.with_dnr(true));

@@ -20,7 +20,7 @@ use nvmf_proto::registers::{Change, Registers};
 use crate::association::Association;
 use crate::directory::Directory;
 use crate::discovery::Asker;
-use crate::limits;
+use crate::limits::{self, InCapsule};
 pub(crate) use chore::Chore;
 use features::Features;
 
@@ -29,6 +29,8 @@ use features::Features;
 pub(crate) struct Controller {
     association: Arc<Association>,
     role: Role,
+    /// What a command capsule of an I/O queue may bring.
+    in_capsule: InCapsule,
     registers: Registers,
     watch: Watch,
     /// I/O commands that had come when the watch was last told of them.
@@ -119,9 +121,15 @@ fn answer(dw0: u32) -> Outcome {
 }
 
 impl Controller {
-    /// A controller for the host that connected with this Keep Alive Timeout.
-    pub(crate) fn io(association: Arc<Association>, kato_ms: u32, now: Instant) -> Self {
-        Self::new(association, Role::Io, kato_ms, now)
+    /// A controller for the host that connected with this Keep Alive Timeout, whose I/O queues take
+    /// so much data in a capsule.
+    pub(crate) fn io(
+        association: Arc<Association>,
+        in_capsule: InCapsule,
+        kato_ms: u32,
+        now: Instant,
+    ) -> Self {
+        Self { in_capsule, ..Self::new(association, Role::Io, kato_ms, now) }
     }
 
     /// A discovery controller that tells of what is in `lookup`.
@@ -137,10 +145,12 @@ impl Controller {
 
     fn new(association: Arc<Association>, role: Role, kato_ms: u32, now: Instant) -> Self {
         // Linux warns where this is less than its queues have, even if it will not have any.
-        let cap = capabilities(limits::IO_ENTRIES, limits::READY_TIMEOUT);
+        let entries = association.subsystem().max_queue_entries();
+        let cap = capabilities(entries, limits::READY_TIMEOUT);
         Self {
             association,
             role,
+            in_capsule: InCapsule::NONE,
             registers: Registers::new(cap, limits::VERSION),
             watch: Watch::new(kato_ms, limits::KEEP_ALIVE_GRANULARITY, true, now),
             io_commands: 0,

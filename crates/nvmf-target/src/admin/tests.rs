@@ -20,7 +20,7 @@ use crate::testing::{association, subsystem};
 
 /// A controller that is not enabled.
 fn disabled() -> Controller {
-    Controller::io(association(&subsystem()), 0, Instant::now())
+    Controller::io(association(&subsystem()), InCapsule::MAX, 0, Instant::now())
 }
 
 fn enabled() -> Controller {
@@ -28,7 +28,7 @@ fn enabled() -> Controller {
 }
 
 fn enabled_for(association: Arc<Association>) -> Controller {
-    let mut controller = Controller::io(association, 0, Instant::now());
+    let mut controller = Controller::io(association, InCapsule::MAX, 0, Instant::now());
     let outcome = set_cc(&mut controller, Cc::ENABLE);
     assert_eq!(outcome, success());
     controller
@@ -240,7 +240,7 @@ mod keep_alive {
     use super::*;
 
     fn controller(kato_ms: u32, start: Instant) -> Controller {
-        let mut c = Controller::io(association(&subsystem()), kato_ms, start);
+        let mut c = Controller::io(association(&subsystem()), InCapsule::MAX, kato_ms, start);
         let enable = PropertySet::new(offset::CC, Cc::ENABLE.0.into(), false).to_sqe();
         assert_eq!(c.execute(&enable, Data::AtHost(0), start), success());
         c

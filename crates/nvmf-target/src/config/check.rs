@@ -9,13 +9,14 @@ use nvme_spec::Nqn;
 use nvme_spec::identify::NSID_ALL;
 use nvme_spec::log::AnaState;
 use nvmf::controller::SerialNumber;
+use nvmf_proto::queue::QueueSize;
 use nvmf_storage::{NamespaceSpec, parse_size};
 
 use super::error::{ConfigError, Problem};
 use super::layout::{self, AnaGroup, Hosts, Layout};
 use super::parse::nearest;
-use super::{Config, HostList, Limits, Namespace, Port, Size, Subsystem};
-use crate::limits;
+use super::{Config, HostList, Limits, Namespace, Port, Size, Subsystem, Transport};
+use crate::limits::{self, InCapsule, MaxTransfer};
 
 mod clash;
 mod value;
@@ -72,15 +73,35 @@ impl Check {
     }
 
     /// A number within a range, or the number where there is none.
-    fn within(&mut self, key: &str, number: Option<u32>, (min, max): (u16, u16), none: u16) -> u16 {
+    fn within<T>(&mut self, key: &str, number: Option<u32>, (min, max): (T, T), none: T) -> T
+    where
+        T: TryFrom<u32> + PartialOrd + Display + Copy,
+    {
         let Some(number) = number else { return none };
-        match u16::try_from(number).ok().filter(|n| (min..=max).contains(n)) {
+        match T::try_from(number).ok().filter(|n| (min..=max).contains(n)) {
             Some(number) => number,
             None => {
                 self.wrong(key, format!("{number} is out of range; use {min} to {max}"));
                 none
             }
         }
+    }
+
+    /// A number of bytes that is one of certain sizes, or the usual where there is none.
+    fn size<T: Default>(
+        &mut self,
+        key: &str,
+        size: Option<&Size>,
+        new: impl FnOnce(u32) -> Option<T>,
+        form: &str,
+    ) -> T {
+        let bytes = size.and_then(|size| self.value(key, parse_size(size.as_str())));
+        let Some(bytes) = bytes else { return T::default() };
+        let sized = u32::try_from(bytes).ok().and_then(new);
+        sized.unwrap_or_else(|| {
+            self.wrong(key, format!("{bytes} bytes cannot be; use {form}"));
+            T::default()
+        })
     }
 
     fn nqn(&mut self, key: &str, text: &str) -> Option<Nqn> {
@@ -102,6 +123,7 @@ impl Check {
                 .metrics
                 .as_ref()
                 .and_then(|m| self.value("metrics.listen", socket_address(&m.listen))),
+            transport: self.transport(&config.transport),
             ports: BTreeMap::new(),
             subsystems: BTreeMap::new(),
         };
@@ -190,6 +212,28 @@ impl Check {
             referrals.push(layout::Referral { address, nqn, port_id });
         }
         layout::Discovery { nqn, mdns: discovery.mdns, referrals }
+    }
+
+    fn transport(&mut self, transport: &Transport) -> layout::Transport {
+        let usual = layout::Transport::default();
+        let in_capsule = self.size(
+            "transport.in-capsule",
+            transport.in_capsule.as_ref(),
+            InCapsule::new,
+            "a multiple of 16 up to \"16K\"",
+        );
+        let max_connections = self.within(
+            "transport.max-connections",
+            transport.max_connections,
+            (1, 1_000_000),
+            usual.max_connections,
+        );
+        layout::Transport {
+            in_capsule,
+            header_digest: transport.header_digest.unwrap_or(usual.header_digest),
+            data_digest: transport.data_digest.unwrap_or(usual.data_digest),
+            max_connections,
+        }
     }
 
     fn port(&mut self, at: &str, id: u32, port: &Port, config: &Config) -> Option<layout::Port> {
@@ -284,6 +328,28 @@ impl Check {
                 ),
             );
         }
+        let max_transfer = self.size(
+            &format!("{at}.max-transfer"),
+            subsystem.max_transfer.as_ref(),
+            MaxTransfer::new,
+            "a power of two from \"8K\" to \"1M\"",
+        );
+        let most = limits::IO_ENTRIES.entries();
+        let key = format!("{at}.max-queue-entries");
+        let entries = self.within(&key, subsystem.max_queue_entries, (2, most), most);
+        let max_queue_entries = QueueSize::new(entries).unwrap_or(limits::IO_ENTRIES);
+        let key = format!("{at}.static-controllers");
+        let ids = max.saturating_sub(min).saturating_add(1);
+        let static_controllers = subsystem.static_controllers.map(|count| {
+            let count = self.within(&key, Some(count), (1, 1000), 1);
+            if min <= max && count > ids {
+                self.wrong(
+                    &key,
+                    format!("there are {ids} identifiers for them, cntlid-min to cntlid-max"),
+                );
+            }
+            count
+        });
         let namespaces = &subsystem.namespaces;
         let ids = || namespaces.iter().map(|ns| ns.id);
         self.identifiers_once(&format!("{at}.namespace"), ids());
@@ -305,6 +371,9 @@ impl Check {
             firmware,
             hosts,
             max_io_queues,
+            max_transfer,
+            max_queue_entries,
+            static_controllers,
             cntlid: min..=max,
             namespaces: checked,
         }

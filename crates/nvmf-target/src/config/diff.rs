@@ -9,13 +9,19 @@ use nvme_spec::log::AnaState;
 use nvmf_storage::{NamespaceSpec, Source};
 
 use super::check::overlap;
-use super::layout::{Discovery, Limits, Namespace, Port, Subsystem};
+use super::layout::{Discovery, Limits, Namespace, Port, Subsystem, Transport};
 use super::{AnaGroup, Hosts, Layout};
 
 /// One step from a [`Layout`] to another, see [`diff`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
+    /// Other bounds for all connections, which a target that runs cannot get: it has to be started
+    /// again.
+    TransportChanged {
+        /// What is asked for.
+        transport: Transport,
+    },
     /// Stop serving metrics.
     MetricsStopped,
     /// Close a listener.
@@ -35,8 +41,9 @@ pub enum Change {
         /// Its name.
         nqn: Nqn,
     },
-    /// Take a subsystem away and make it again with all of its namespaces: its serial number, model
-    /// or firmware is another, which hosts do not expect of one that they are connected to.
+    /// Take a subsystem away and make it again with all of its namespaces: its serial number, model,
+    /// firmware, sizes of commands or queues, or the number of its controllers is another, which hosts
+    /// do not expect of one that they are connected to.
     SubsystemReplaced {
         /// What it is now.
         subsystem: Box<Subsystem>,
@@ -158,7 +165,8 @@ pub enum Change {
 
 /// The steps from one layout to the other that disturb hosts least, none if they are the same.
 ///
-/// They can be taken one after the other. What is removed goes first, so that files and addresses
+/// They can be taken one after the other, but for [`Change::TransportChanged`], which comes first:
+/// with it, the target has to be started again. What is removed goes first, so that files and addresses
 /// are free; then what hosts may do is settled; then things are added, and ports open last. In
 /// between a port may name a subsystem that is not there.
 ///
@@ -170,6 +178,9 @@ pub fn diff(old: &Layout, new: &Layout) -> Vec<Change> {
     steps.subsystems(old, new);
     steps.ports(old, new);
     let mut changes = Vec::new();
+    if old.transport != new.transport {
+        changes.push(Change::TransportChanged { transport: new.transport.clone() });
+    }
     if old.metrics != new.metrics {
         changes.extend(old.metrics.map(|_| Change::MetricsStopped));
     }

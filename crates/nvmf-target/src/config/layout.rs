@@ -11,10 +11,11 @@ use nvme_spec::fabrics::ConnectData;
 use nvme_spec::log::AnaState;
 use nvme_spec::nqn::UuidText;
 use nvmf::controller::SerialNumber;
+use nvmf_proto::queue::QueueSize;
 use nvmf_storage::{NamespaceSpec, display_size};
 
 use super::{Config, HostList, Size};
-use crate::limits;
+use crate::limits::{self, InCapsule, MaxTransfer};
 
 /// A target whose parts fit each other. There is no other way to one than [`Config::resolve`], so
 /// that what has a `Layout` need not check again:
@@ -28,6 +29,7 @@ use crate::limits;
 pub struct Layout {
     pub(super) discovery: Discovery,
     pub(super) metrics: Option<SocketAddr>,
+    pub(super) transport: Transport,
     pub(super) ports: BTreeMap<u16, Port>,
     pub(super) subsystems: BTreeMap<Nqn, Subsystem>,
 }
@@ -41,6 +43,11 @@ impl Layout {
     /// Where metrics are served.
     pub fn metrics(&self) -> Option<SocketAddr> {
         self.metrics
+    }
+
+    /// What holds on all ports alike.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     /// The ports, by their identifiers; at least one.
@@ -64,6 +71,7 @@ impl Layout {
         Config {
             discovery: self.discovery.config(),
             metrics: self.metrics.map(|at| super::Metrics { listen: at.to_string() }),
+            transport: self.transport.config(),
             ports: self.ports.values().map(Port::config).collect(),
             subsystems: self.subsystems.values().map(Subsystem::config).collect(),
         }
@@ -110,6 +118,47 @@ impl Referral {
             address: self.address.to_string(),
             nqn: (!self.nqn.is_discovery()).then(|| self.nqn.to_string()),
             port_id: (self.port_id != 0).then(|| self.port_id.into()),
+        }
+    }
+}
+
+/// What holds for the connections of all ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transport {
+    /// What a command capsule of an I/O queue may bring.
+    pub in_capsule: InCapsule,
+    /// Whether hosts may have header digests.
+    pub header_digest: bool,
+    /// Whether hosts may have data digests.
+    pub data_digest: bool,
+    /// Connections at once, 1 to 1000000.
+    pub max_connections: usize,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            in_capsule: InCapsule::default(),
+            header_digest: true,
+            data_digest: true,
+            max_connections: limits::CONNECTIONS,
+        }
+    }
+}
+
+impl Transport {
+    fn config(&self) -> super::Transport {
+        let usual = Self::default();
+        let other = |permit: bool, usual| (permit != usual).then_some(permit);
+        super::Transport {
+            in_capsule: (self.in_capsule != usual.in_capsule)
+                .then(|| size(self.in_capsule.bytes().into())),
+            header_digest: other(self.header_digest, usual.header_digest),
+            data_digest: other(self.data_digest, usual.data_digest),
+            max_connections: u32::try_from(self.max_connections)
+                .ok()
+                .filter(|_| self.max_connections != usual.max_connections),
         }
     }
 }
@@ -166,6 +215,13 @@ pub struct Subsystem {
     pub hosts: Option<Hosts>,
     /// I/O queues that a controller grants, 1 to 1024.
     pub max_io_queues: u16,
+    /// The most data of one command.
+    pub max_transfer: MaxTransfer,
+    /// The largest I/O queue, up to 1024 entries.
+    pub max_queue_entries: QueueSize,
+    /// How many controllers are always there, 1 to 1000 and no more than there are identifiers;
+    /// `None`: each host that connects gets a new one.
+    pub static_controllers: Option<u16>,
     /// The identifiers of its controllers, within 1 to FFEFh.
     pub cntlid: RangeInclusive<u16>,
     /// Its namespaces, by their NSIDs.
@@ -181,9 +237,10 @@ impl Subsystem {
         self.hosts.as_ref().is_none_or(|hosts| hosts.allow(host))
     }
 
-    /// What hosts know the subsystem by: what cannot change while one is connected.
-    pub(super) fn identity(&self) -> (&SerialNumber, &str, &str) {
-        (&self.serial, &self.model, &self.firmware)
+    /// What hosts were told of the subsystem: what cannot change while one is connected.
+    pub(super) fn identity(&self) -> impl PartialEq {
+        let sizes = (self.max_transfer, self.max_queue_entries);
+        (&self.serial, &self.model, &self.firmware, sizes, self.static_controllers)
     }
 
     fn config(&self) -> super::Subsystem {
@@ -198,6 +255,11 @@ impl Subsystem {
             hosts: self.hosts.as_ref().map(Hosts::config),
             max_io_queues: (self.max_io_queues != limits::IO_QUEUES)
                 .then(|| self.max_io_queues.into()),
+            max_transfer: (self.max_transfer != MaxTransfer::default())
+                .then(|| size(self.max_transfer.bytes().into())),
+            max_queue_entries: (self.max_queue_entries != limits::IO_ENTRIES)
+                .then(|| self.max_queue_entries.entries()),
+            static_controllers: self.static_controllers.map(Into::into),
             cntlid_min: (min != *Self::CNTLID.start()).then(|| min.into()),
             cntlid_max: (max != *Self::CNTLID.end()).then(|| max.into()),
             namespaces: self.namespaces.values().map(Namespace::config).collect(),
@@ -296,7 +358,7 @@ pub struct Limits {
 
 impl Limits {
     fn config(&self) -> super::Limits {
-        let size = |bytes: NonZeroU64| Size::from(display_size(bytes.get()).as_str());
+        let size = |bytes: NonZeroU64| size(bytes.get());
         super::Limits {
             iops: self.iops.map(NonZeroU32::get),
             read_iops: self.read_iops.map(NonZeroU32::get),
@@ -338,6 +400,10 @@ impl fmt::Display for AnaGroup {
 
 fn texts(names: &BTreeSet<Nqn>) -> Vec<String> {
     names.iter().map(Nqn::to_string).collect()
+}
+
+fn size(bytes: u64) -> Size {
+    Size::from(display_size(bytes).as_str())
 }
 
 fn hex(bytes: &[u8]) -> String {

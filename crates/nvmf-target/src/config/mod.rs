@@ -68,6 +68,9 @@ pub struct Config {
     /// `[metrics]`: where metrics are served; nowhere where it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
+    /// `[transport]`: what holds on all ports alike.
+    #[serde(skip_serializing_if = "is_default")]
+    pub transport: Transport,
     /// `[[port]]`: where the target listens, at least one.
     #[serde(rename = "port", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
@@ -113,6 +116,25 @@ pub struct Metrics {
     pub listen: String,
 }
 
+/// What holds for the connections of all ports. It is settled when the target starts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Transport {
+    /// Bytes of data in a command capsule of an I/O queue, a multiple of 16 up to 16 KiB, which it
+    /// is where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_capsule: Option<Size>,
+    /// Whether hosts may have header digests; `true` where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header_digest: Option<bool>,
+    /// Whether hosts may have data digests; `true` where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_digest: Option<bool>,
+    /// Connections at once, 1 to 1000000; 8192 where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+}
+
 /// A listener.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -151,6 +173,17 @@ pub struct Subsystem {
     /// I/O queues that a controller grants, 1 to 1024; 128 where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_io_queues: Option<u32>,
+    /// The most data of one command in bytes, a power of two from 8 KiB to 1 MiB, which it is where
+    /// it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_transfer: Option<Size>,
+    /// Entries of the largest I/O queue, 2 to 1024, which it is where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_queue_entries: Option<u32>,
+    /// Controllers that are always there, 1 to 1000; where it is absent, each host that connects
+    /// gets a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub static_controllers: Option<u32>,
     /// The lowest controller identifier, from 1; 1 where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cntlid_min: Option<u32>,
@@ -322,7 +355,7 @@ impl<'de> Deserialize<'de> for Size {
             type Value = Size;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes per second, as in 4096 or \"100M\"")
+                f.write_str("bytes, as in 4096 or \"100M\"")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {

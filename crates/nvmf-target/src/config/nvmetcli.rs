@@ -10,6 +10,8 @@
 //!   logical block size, and for a file its file system's block size up to 4096. What was saved does
 //!   not say which that is: 512 is taken for what is under `/dev`, 4096 for files, and a warning
 //!   says how to look.
+//! - The data that a command capsule may bring is a port's there, and the target's here: it is the most
+//!   that any port has, as far as there is so much.
 //! - Files and devices are opened past the page cache (`direct`), as the kernel does, unless
 //!   `buffered_io` is set.
 
@@ -23,8 +25,8 @@ use nvmf_storage::{BlockSize, NamespaceSpec, Source};
 use serde_json::{Map, Value};
 
 use super::layout::{self, AnaGroup};
-use super::{Config, HostList, Namespace, Port, Referral, Subsystem};
-use crate::limits;
+use super::{Config, HostList, Namespace, Port, Referral, Size, Subsystem};
+use crate::limits::{self, InCapsule};
 
 /// What was not taken over, or has to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +118,8 @@ pub fn import(json: &str) -> Result<(Config, Vec<Warning>), ImportError> {
     for port in objects(root, "ports") {
         import.port(port);
     }
-    let Import { config, mut warnings } = import;
+    import.in_capsule();
+    let Import { config, mut warnings, .. } = import;
     if config.ports.is_empty() {
         return Err(ImportError::NoPort { warnings });
     }
@@ -137,6 +140,8 @@ pub fn import(json: &str) -> Result<(Config, Vec<Warning>), ImportError> {
 struct Import {
     config: Config,
     warnings: Vec<Warning>,
+    /// What each port that is taken over has for data in capsules, in bytes, and what it is called.
+    in_capsule: Vec<(String, u32)>,
 }
 
 impl Import {
@@ -205,6 +210,9 @@ impl Import {
             firmware: text(attr, "firmware"),
             hosts: Some(self.hosts(&about, saved, attr)),
             max_io_queues: attr_number("qid_max", limits::IO_QUEUES.into()),
+            max_transfer: None,
+            max_queue_entries: None,
+            static_controllers: None,
             cntlid_min: attr_number("cntlid_min", 1),
             cntlid_max: attr_number("cntlid_max", (*layout::Subsystem::CNTLID.end()).into()),
             namespaces: objects(saved, "namespaces")
@@ -342,9 +350,13 @@ impl Import {
         );
         let param = saved.get("param").and_then(Value::as_object).unwrap_or(&none);
         let mut known = Vec::new();
-        if number(param, "inline_data_size") == Some(limits::IN_CAPSULE) {
+        // What the kernel has where nothing was set is -1 to it, and 16 KiB over TCP.
+        const UNSET: &str = "-1";
+        let in_capsule = number(param, "inline_data_size");
+        if in_capsule.is_some() || text(param, "inline_data_size").is_some_and(|t| t == UNSET) {
             known.push("inline_data_size");
         }
+        self.in_capsule.push((about.clone(), in_capsule.unwrap_or(limits::IN_CAPSULE)));
         self.left_out(&about, param, &known);
         let subsystems = offered
             .into_iter()
@@ -375,6 +387,23 @@ impl Import {
             self.referral(&about, referral);
         }
         self.config.ports.push(Port { id, listen, subsystems: Some(subsystems), ana });
+    }
+
+    /// Makes one size of those of the ports.
+    fn in_capsule(&mut self) {
+        let ports = std::mem::take(&mut self.in_capsule);
+        let Some(most) = ports.iter().map(|(_, bytes)| *bytes).max() else { return };
+        // No more than there is, and what a capsule's size can say.
+        let size = InCapsule::new(most.min(limits::IN_CAPSULE) / 16 * 16).unwrap_or_default();
+        for (about, bytes) in ports.iter().filter(|(_, bytes)| *bytes != size.bytes()) {
+            self.warn(
+                about,
+                format!("inline_data_size = {bytes} becomes {}, as for all ports", size.bytes()),
+            );
+        }
+        if size != InCapsule::default() {
+            self.config.transport.in_capsule = Some(Size::from(u64::from(size.bytes())));
+        }
     }
 
     fn referral(&mut self, port: &str, saved: &Map<String, Value>) {

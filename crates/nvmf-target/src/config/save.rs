@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use super::{Config, HostList, Limits, Namespace, Port, Referral, Size, Subsystem};
+use super::{Config, HostList, Limits, Namespace, Port, Referral, Size, Subsystem, Transport};
 
 /// What stands at the top of what is saved.
 const HEAD: &str = "# A target of nvmf. `nvmf config check FILE` says what is wrong with it.\n";
@@ -37,6 +37,7 @@ impl Config {
             out.table("[metrics]");
             out.text("listen", Some(&metrics.listen));
         }
+        out.transport(&self.transport);
         self.ports.iter().for_each(|port| out.port(port));
         self.subsystems.iter().for_each(|subsystem| out.subsystem(subsystem));
         out.0
@@ -78,6 +79,18 @@ impl Out {
         }
     }
 
+    fn transport(&mut self, transport: &Transport) {
+        if *transport == Transport::default() {
+            return;
+        }
+        let Transport { in_capsule, header_digest, data_digest, max_connections } = transport;
+        self.table("[transport]");
+        self.bare("in-capsule", in_capsule.as_ref().map(size));
+        self.bare("header-digest", *header_digest);
+        self.bare("data-digest", *data_digest);
+        self.bare("max-connections", *max_connections);
+    }
+
     fn port(&mut self, port: &Port) {
         let Port { id, listen, subsystems, ana } = port;
         self.table("[[port]]");
@@ -107,6 +120,9 @@ impl Out {
             Some(HostList::Only(hosts)) => self.texts("hosts", Some(hosts)),
         }
         self.bare("max-io-queues", subsystem.max_io_queues);
+        self.bare("max-transfer", subsystem.max_transfer.as_ref().map(size));
+        self.bare("max-queue-entries", subsystem.max_queue_entries);
+        self.bare("static-controllers", subsystem.static_controllers);
         self.bare("cntlid-min", subsystem.cntlid_min);
         self.bare("cntlid-max", subsystem.cntlid_max);
         namespaces.iter().for_each(|namespace| self.namespace(namespace));

@@ -4,7 +4,7 @@ use proptest::collection::{btree_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 
-use super::{Config, HostList, Layout, Limits, Namespace, Port, Size, Subsystem};
+use super::{Config, HostList, Layout, Limits, Namespace, Port, Size, Subsystem, Transport};
 
 /// Every key there is.
 pub(super) const EVERYTHING: &str = r#"# everything
@@ -18,6 +18,12 @@ port-id = 9
 
 [metrics]
 listen = "127.0.0.1:9184"
+
+[transport]
+in-capsule = "8K"
+header-digest = false
+data-digest = false
+max-connections = 100
 
 [[port]]
 id = 1
@@ -38,6 +44,9 @@ model = "Disk"
 firmware = "1.0"
 hosts = ["nqn.2026-01.org.example:h1", "nqn.2026-01.org.example:h2"]
 max-io-queues = 16
+max-transfer = "128K"
+max-queue-entries = 64
+static-controllers = 3
 cntlid-min = 10
 cntlid-max = 20
 [[subsystem.namespace]]
@@ -95,6 +104,14 @@ pub(super) fn any_config() -> impl Strategy<Value = Config> {
         ])
     };
     let number = || of(any::<u32>());
+    let transport = (size(), of(any::<bool>()), of(any::<bool>()), number()).prop_map(
+        |(in_capsule, header_digest, data_digest, max_connections)| Transport {
+            in_capsule,
+            header_digest,
+            data_digest,
+            max_connections,
+        },
+    );
     let limits = (number(), number(), number(), size(), size(), size()).prop_map(
         |(iops, read_iops, write_iops, bandwidth, read_bandwidth, write_bandwidth)| Limits {
             iops,
@@ -113,21 +130,39 @@ pub(super) fn any_config() -> impl Strategy<Value = Config> {
             });
     let hosts =
         prop_oneof![Just(HostList::Any), vec(any_text(), 0..3).prop_map(HostList::Only)].boxed();
-    let subsystem =
-        (any_text(), texts(), of(hosts), (number(), number(), number()), vec(namespace, 0..3))
-            .prop_map(|(nqn, (serial, model, firmware), hosts, numbers, namespaces)| Subsystem {
-                nqn,
-                serial,
-                model,
-                firmware,
-                hosts,
-                max_io_queues: numbers.0,
-                cntlid_min: numbers.1,
-                cntlid_max: numbers.2,
-                namespaces,
-            });
-    (discovery, metrics, vec(port, 0..3), vec(subsystem, 0..3)).prop_map(
-        |(discovery, metrics, ports, subsystems)| Config { discovery, metrics, ports, subsystems },
+    let subsystem = (
+        any_text(),
+        texts(),
+        of(hosts),
+        (size(), [number(), number(), number(), number(), number()]),
+        vec(namespace, 0..3),
+    )
+        .prop_map(
+            |(nqn, (serial, model, firmware), hosts, (max_transfer, numbers), namespaces)| {
+                Subsystem {
+                    nqn,
+                    serial,
+                    model,
+                    firmware,
+                    hosts,
+                    max_io_queues: numbers[0],
+                    max_transfer,
+                    max_queue_entries: numbers[3],
+                    static_controllers: numbers[4],
+                    cntlid_min: numbers[1],
+                    cntlid_max: numbers[2],
+                    namespaces,
+                }
+            },
+        );
+    (discovery, metrics, transport, vec(port, 0..3), vec(subsystem, 0..3)).prop_map(
+        |(discovery, metrics, transport, ports, subsystems)| Config {
+            discovery,
+            metrics,
+            transport,
+            ports,
+            subsystems,
+        },
     )
 }
 
@@ -153,9 +188,10 @@ pub(super) fn any_layout() -> impl Strategy<Value = Layout> {
             ..Namespace::default()
         },
     );
-    let numbers = (of(1_u32..3), of(1_u32..3), of(Just("S".to_owned())));
+    let sizes = (of(Just("64K".into())), of(3_u32..5), of(1_u32..3));
+    let numbers = (of(1_u32..3), of(1_u32..3), of(Just("S".to_owned())), sizes);
     let subsystem = (name('s'), any::<bool>(), numbers, vec(namespace, 0..4)).prop_map(
-        |(nqn, any, (queues, min, serial), mut namespaces)| {
+        |(nqn, any, (queues, min, serial, (max_transfer, entries, fixed)), mut namespaces)| {
             namespaces.sort_by_key(|ns| ns.id);
             namespaces.dedup_by_key(|ns| ns.id);
             let mut uuid = false;
@@ -167,6 +203,9 @@ pub(super) fn any_layout() -> impl Strategy<Value = Layout> {
                 serial,
                 hosts: Some(if any { HostList::Any } else { HostList::Only(all) }),
                 max_io_queues: queues,
+                max_transfer,
+                max_queue_entries: entries,
+                static_controllers: fixed,
                 cntlid_min: min,
                 namespaces,
                 ..Subsystem::default()
@@ -188,13 +227,20 @@ pub(super) fn any_layout() -> impl Strategy<Value = Layout> {
         ana,
     });
     let metrics = of((1..3_u32).prop_map(|n| super::Metrics { listen: format!("127.0.0.3:{n}") }));
-    let parts = (any::<bool>(), metrics, vec(port, 1..4), vec(subsystem, 0..4));
-    parts.prop_filter_map("addresses clash", |(mdns, metrics, mut ports, mut subsystems)| {
-        ports.sort_by_key(|port| port.id);
-        ports.dedup_by_key(|port| port.id);
-        subsystems.sort_by_key(|subsystem| subsystem.nqn.clone());
-        subsystems.dedup_by_key(|subsystem| subsystem.nqn.clone());
-        let discovery = super::Discovery { mdns, ..super::Discovery::default() };
-        Config { discovery, metrics, ports, subsystems }.resolve().ok()
-    })
+    let transport = of(0_u32..3).prop_map(|connections| Transport {
+        max_connections: connections.map(|n| n + 1),
+        ..Transport::default()
+    });
+    let parts = (any::<bool>(), metrics, transport, vec(port, 1..4), vec(subsystem, 0..4));
+    parts.prop_filter_map(
+        "addresses clash",
+        |(mdns, metrics, transport, mut ports, mut subsystems)| {
+            ports.sort_by_key(|port| port.id);
+            ports.dedup_by_key(|port| port.id);
+            subsystems.sort_by_key(|subsystem| subsystem.nqn.clone());
+            subsystems.dedup_by_key(|subsystem| subsystem.nqn.clone());
+            let discovery = super::Discovery { mdns, ..super::Discovery::default() };
+            Config { discovery, metrics, transport, ports, subsystems }.resolve().ok()
+        },
+    )
 }

@@ -8,11 +8,14 @@ use zerocopy::FromBytes;
 
 use super::operation::{By, wrote};
 use super::{Failed, MAX_RANGES, Operation, readable, storage_status};
+use crate::limits::MaxTransfer;
 use crate::subsystem::Namespace;
 
 /// Bytes of a source range.
 const RANGE: u32 = 32;
 const _: () = assert!(size_of::<SourceRange>() == RANGE as usize);
+// So that its data need not be compared with the most of one command.
+const _: () = assert!(MAX_RANGES * RANGE <= MaxTransfer::MIN.bytes());
 
 const TOO_LARGE: Status = Status::COMMAND_SIZE_LIMIT_EXCEEDED.with_dnr(true);
 

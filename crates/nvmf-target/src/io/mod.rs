@@ -19,7 +19,6 @@ use nvme_spec::{Sqe, Status, opcode};
 use nvmf_storage::{Durability, Zero};
 
 use crate::association::Association;
-use crate::limits::MAX_TRANSFER;
 use crate::reservation::Access;
 use crate::subsystem::{Namespace, View, Visible};
 use copy::Copy;
@@ -36,7 +35,8 @@ pub(crate) enum Plan<'a> {
     Disconnect,
 }
 
-/// Which data a command has; lengths are in bytes, at most [`MAX_TRANSFER`].
+/// Which data a command has; lengths are in bytes, at most
+/// [`Association::max_transfer`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Transfer {
     None,
@@ -127,21 +127,21 @@ fn plan_one<'a>(
     }
     let kind = match sqe.opcode {
         opcode::nvm::READ => {
-            let (offset, length) = source(ns, sqe)?;
+            let (offset, length) = source(association, ns, sqe)?;
             Kind::Read { offset, length, durable: sqe.cdw(12) & FUA != 0 }
         }
         opcode::nvm::WRITE => {
-            let (offset, length) = blocks(ns, sqe)?;
+            let (offset, length) = blocks(association, ns, sqe)?;
             writable(ns)?;
             undirected(sqe)?;
             Kind::Write { offset, length, durability: durability(association, sqe) }
         }
         opcode::nvm::COMPARE => {
-            let (offset, length) = source(ns, sqe)?;
+            let (offset, length) = source(association, ns, sqe)?;
             Kind::Compare { offset, length }
         }
         opcode::nvm::VERIFY => {
-            let (offset, length) = source(ns, sqe)?;
+            let (offset, length) = source(association, ns, sqe)?;
             Kind::Verify { offset, length }
         }
         opcode::nvm::WRITE_ZEROES => write_zeroes(association, ns, sqe)?,
@@ -170,7 +170,7 @@ fn plan_one<'a>(
             let length = if padded { data_len } else { reserve::RELEASE_LEN };
             Kind::Release { command, length }
         }
-        opcode::nvm::RESERVATION_REPORT => reservation_report(sqe)?,
+        opcode::nvm::RESERVATION_REPORT => reservation_report(association, sqe)?,
         _ => Kind::Flush,
     };
     let operation = Operation { ns, kind };
@@ -240,18 +240,18 @@ fn namespace<'a>(
 }
 
 /// Byte offset and byte length of a command on SLBA and NLB that moves or reads data.
-fn blocks(ns: &Namespace, sqe: &Sqe) -> Result<(u64, u32), Status> {
+fn blocks(association: &Association, ns: &Namespace, sqe: &Sqe) -> Result<(u64, u32), Status> {
     let (offset, length) = range(ns, sqe.slba(), sqe.block_count())?;
     let length = u32::try_from(length)
         .ok()
-        .filter(|length| *length <= MAX_TRANSFER)
+        .filter(|length| *length <= association.max_transfer())
         .ok_or(Status::INVALID_FIELD.with_dnr(true))?;
     Ok((offset, length))
 }
 
 /// The same of a command that reads them, which must be possible.
-fn source(ns: &Namespace, sqe: &Sqe) -> Result<(u64, u32), Status> {
-    let (offset, length) = blocks(ns, sqe)?;
+fn source(association: &Association, ns: &Namespace, sqe: &Sqe) -> Result<(u64, u32), Status> {
+    let (offset, length) = blocks(association, ns, sqe)?;
     readable(ns, offset, length.into())?;
     Ok((offset, length))
 }
@@ -317,13 +317,14 @@ fn dataset_management(ns: &Namespace, sqe: &Sqe, data_len: u32) -> Result<Kind, 
     })
 }
 
-fn reservation_report(sqe: &Sqe) -> Result<Kind, Status> {
+fn reservation_report(association: &Association, sqe: &Sqe) -> Result<Kind, Status> {
     let request = ReportRequest::from_sqe(sqe);
     if !request.extended {
         // All hosts here have 128-bit identifiers, which the short structure has no room for.
         return Err(Status::HOST_IDENTIFIER_INCONSISTENT.with_dnr(true));
     }
-    let length = u32::try_from(request.len()).ok().filter(|length| *length <= MAX_TRANSFER);
+    let most = association.max_transfer();
+    let length = u32::try_from(request.len()).ok().filter(|length| *length <= most);
     Ok(Kind::Report { length: length.ok_or(INVALID_FIELD)? })
 }
 

@@ -14,6 +14,7 @@ mod marks;
 mod pairs;
 mod reserved;
 
+use crate::limits::MaxTransfer;
 use crate::statistics::Counters;
 use crate::subsystem::Subsystem;
 use crate::testing::{NQN, association, nqn, subsystem};
@@ -112,6 +113,31 @@ fn more_than_mdts_is_an_invalid_field() {
         refused(&a, &large(opcode, 257), 257 << 12, Status::INVALID_FIELD);
     }
     refused(&a, &large(opcode::nvm::VERIFY, 257), 0, Status::INVALID_FIELD);
+}
+
+#[test]
+fn what_a_subsystem_has_at_most_is_an_invalid_field_from_one_block_on() {
+    let spec: nvmf_storage::NamespaceSpec = "mem:1M,bs=512".parse().unwrap();
+    let disk = Arc::from(spec.open().unwrap());
+    let builder = Subsystem::builder(nqn(NQN)).namespace(1, disk);
+    let a = association(&builder.max_transfer(MaxTransfer::MIN).build().unwrap());
+    for opcode in [opcode::nvm::READ, opcode::nvm::WRITE, opcode::nvm::COMPARE] {
+        assert!(plan(&a, &a.view(), &command(opcode, 1, 0, 16), 8192).is_ok());
+        refused(&a, &command(opcode, 1, 0, 17), 17 * 512, Status::INVALID_FIELD);
+    }
+    assert!(plan(&a, &a.view(), &command(opcode::nvm::VERIFY, 1, 0, 16), 0).is_ok());
+    refused(&a, &command(opcode::nvm::VERIFY, 1, 0, 17), 0, Status::INVALID_FIELD);
+    assert!(plan(&a, &a.view(), &command(opcode::nvm::WRITE_ZEROES, 1, 0, 2048), 0).is_ok());
+    // In dwords, 0's based; the extended data structure.
+    let report = |bytes: u32| {
+        let mut sqe = Sqe::new(opcode::nvm::RESERVATION_REPORT);
+        sqe.nsid.set(1);
+        sqe.set_cdw(10, bytes / 4 - 1);
+        sqe.set_cdw(11, 1);
+        sqe
+    };
+    assert!(plan(&a, &a.view(), &report(8192), 8192).is_ok());
+    refused(&a, &report(8196), 8196, Status::INVALID_FIELD);
 }
 
 #[test]

@@ -80,6 +80,9 @@ pub(super) fn apply(
 
 /// Tries what can fail.
 fn prepare(handle: &Handle, inner: &Inner, changes: Vec<Change>) -> Result<Vec<Step>, ManageError> {
+    if changes.iter().any(|change| matches!(change, Change::TransportChanged { .. })) {
+        return Err(ManageError::Restart("what [transport] says"));
+    }
     let state = inner.state.as_ref();
     let freed = freed(&inner.layout, &changes);
     let waits = |ns: &NamespaceLayout| file_of(ns).is_some_and(|path| freed.contains(&path));
@@ -287,8 +290,9 @@ fn plain(handle: &Handle, change: Change) -> Result<(), ChangeError> {
             handle.set_discovery(build::discovery_nqn(&discovery), build::referrals(&discovery));
             Ok(())
         }
-        // These were made ready.
-        Change::NamespaceAdded { .. }
+        // These were made ready, or refused.
+        Change::TransportChanged { .. }
+        | Change::NamespaceAdded { .. }
         | Change::SubsystemAdded { .. }
         | Change::SubsystemReplaced { .. }
         | Change::PortAdded { .. }

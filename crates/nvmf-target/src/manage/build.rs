@@ -62,7 +62,12 @@ pub(super) fn subsystem(
         .firmware(of.firmware.clone())
         .hosts(hosts(of.hosts.as_ref()))
         .max_io_queues(of.max_io_queues)
+        .max_transfer(of.max_transfer)
+        .max_queue_entries(of.max_queue_entries)
         .controller_ids(*of.cntlid.start(), *of.cntlid.end());
+    if let Some(count) = of.static_controllers {
+        builder = builder.static_controllers(count);
+    }
     if let Some(state) = state {
         builder = builder.persistence(state.of(&of.nqn));
     }

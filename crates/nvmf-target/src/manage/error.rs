@@ -20,6 +20,9 @@ pub enum ManageError {
     /// What is asked for clashes with what is there.
     #[error("{0}")]
     Clash(String),
+    /// A target that runs cannot become this.
+    #[error("{0} cannot change while the target runs; start it again for that")]
+    Restart(&'static str),
     /// The storage of a namespace cannot be had.
     #[error("namespace {nsid} of {nqn}: {source}")]
     Open {

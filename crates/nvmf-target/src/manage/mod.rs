@@ -88,7 +88,8 @@ pub struct Applied {
 
 impl Manager {
     /// Makes the target that the layout describes; `builder` says the rest of it, and has neither
-    /// subsystems nor ports.
+    /// subsystems nor ports. What it says of what is in the layout's
+    /// [transport](crate::config::layout::Transport) counts before that.
     ///
     /// # Errors
     ///
@@ -98,6 +99,7 @@ impl Manager {
         builder: TargetBuilder,
         state: Option<StateFile>,
     ) -> Result<(Target, Arc<Self>), ManageError> {
+        let builder = builder.configured(layout.transport());
         let mut builder = build::discovery(builder, layout.discovery());
         for subsystem in layout.subsystems().values() {
             builder = builder.subsystem(build::subsystem(subsystem, state.as_ref())?);

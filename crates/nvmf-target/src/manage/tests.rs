@@ -352,3 +352,52 @@ fn limits_are_those_of_the_configuration() {
     assert_eq!(limits().iops.map(u64::from), Some(100));
     assert_eq!(limits().read_bandwidth.map(u64::from), Some(1 << 20));
 }
+
+#[test]
+fn what_the_configuration_says_of_sizes_is_what_subsystems_have() {
+    let sized = |most: &str| {
+        let text = layout(&["mem:1M"]).config().to_toml();
+        let subsystem = format!(
+            "nqn = \"{NQN}\"\nmax-transfer = \"{most}\"\nmax-queue-entries = 9\n\
+             static-controllers = 2\n"
+        );
+        Layout::from_toml(&text.replace(&format!("nqn = \"{NQN}\"\n"), &subsystem)).unwrap()
+    };
+    let running = Running::start(sized("64K"), None);
+    let subsystem = || running.manager.handle().subsystems()[0].clone();
+    assert_eq!(subsystem().max_transfer().bytes(), 64 << 10);
+    assert_eq!(subsystem().max_queue_entries().entries(), 9);
+    assert_eq!(subsystem().controller_ids(), [1, 2]);
+    assert_eq!(running.manager.apply(sized("8K")).unwrap().changes, 1);
+    assert_eq!(subsystem().max_transfer().bytes(), 8 << 10);
+}
+
+#[test]
+fn another_transport_is_refused_before_anything_is_done() {
+    let running = Running::start(layout(&["mem:1M"]), None);
+    let failed = running.manager.edit(|config| {
+        config.transport.max_connections = Some(5);
+        add(config, "mem:2M");
+        Ok(())
+    });
+    assert!(matches!(failed, Err(ManageError::Restart(_))), "{failed:?}");
+    let said = failed.unwrap_err().to_string();
+    assert!(said.contains("[transport]") && said.contains("start it again"), "{said}");
+    assert_eq!(running.nsids(), [1]);
+    assert_eq!(running.manager.layout(), layout(&["mem:1M"]));
+}
+
+#[test]
+fn a_transport_is_what_the_configuration_says_unless_the_builder_said_it() {
+    let mut config = layout(&[]).config();
+    config.transport.max_connections = Some(1);
+    let most = |builder| {
+        let (target, _manager) = Manager::start(config.resolve().unwrap(), builder, None).unwrap();
+        let handle = target.handle();
+        let pairs: Vec<_> = (0..3).map(|_| nvmf::transport::in_process::pair()).collect();
+        let (_hosts, controllers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        controllers.into_iter().filter_map(|end| handle.serve(Box::new(end)).ok()).count()
+    };
+    assert_eq!(most(Target::builder()), 1);
+    assert_eq!(most(Target::builder().max_connections(2)), 2);
+}

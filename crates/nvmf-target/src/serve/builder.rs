@@ -16,7 +16,9 @@ use nvmf_storage::Access;
 use super::connections::{Connections, StopFlag};
 use super::target::{Handle, Target, TargetError};
 use super::{Listening, Shared};
+use crate::config::layout::Transport;
 use crate::directory::{Directory, Referral};
+use crate::limits::{self, InCapsule};
 use crate::port::Port;
 use crate::statistics::Events;
 use crate::subsystem::{Namespace, Subsystem};
@@ -33,16 +35,25 @@ pub struct TargetBuilder {
     ports: Vec<Port>,
     referrals: Vec<Referral>,
     tcp: ControllerConfig,
+    said: Said,
     flow_control: bool,
     connect_timeout: Duration,
     stop_timeout: Duration,
-    max_connections: usize,
     max_half_open: usize,
     engine: EngineChoice,
     cores: usize,
     pins: Vec<usize>,
     spin: Option<Duration>,
     trace: Option<PduTrace>,
+}
+
+/// What a configuration can say, too, where it was not said here.
+#[derive(Debug, Default)]
+struct Said {
+    header_digest: Option<bool>,
+    data_digest: Option<bool>,
+    in_capsule: Option<InCapsule>,
+    max_connections: Option<usize>,
 }
 
 impl TargetBuilder {
@@ -53,10 +64,10 @@ impl TargetBuilder {
             ports: Vec::new(),
             referrals: Vec::new(),
             tcp: ControllerConfig::default(),
+            said: Said::default(),
             flow_control: false,
             connect_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(10),
-            max_connections: 8192,
             max_half_open: 64,
             engine: EngineChoice::Auto,
             cores: thread::available_parallelism().map_or(1, usize::from),
@@ -102,19 +113,29 @@ impl TargetBuilder {
     /// Permits header digests (they are on only if the host asks for them) or not; permitted if
     /// not said.
     pub fn header_digest(mut self, permit: bool) -> Self {
-        self.tcp.header_digest = permit;
+        self.said.header_digest = Some(permit);
         self
     }
 
     /// Permits data digests, likewise.
     pub fn data_digest(mut self, permit: bool) -> Self {
-        self.tcp.data_digest = permit;
+        self.said.data_digest = Some(permit);
         self
     }
 
     /// Everything that can be said about the TCP transport; replaces what the digest methods said.
     pub fn tcp(mut self, config: ControllerConfig) -> Self {
+        self.said.header_digest = Some(config.header_digest);
+        self.said.data_digest = Some(config.data_digest);
         self.tcp = config;
+        self
+    }
+
+    /// The most data that a command on an I/O queue brings in its capsule; 16 KiB if not said. With
+    /// less, a queue whose commands wait holds less, and hosts wait to be asked for the data of
+    /// larger writes.
+    pub fn in_capsule(mut self, most: InCapsule) -> Self {
+        self.said.in_capsule = Some(most);
         self
     }
 
@@ -176,13 +197,23 @@ impl TargetBuilder {
 
     /// The most connections at once; 8192 if not said. Those that come on top are closed.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections.max(1);
+        self.said.max_connections = Some(connections.max(1));
         self
     }
 
     /// The most connections that have not sent their Connect yet; 64 if not said.
     pub fn max_half_open(mut self, connections: usize) -> Self {
         self.max_half_open = connections.max(1);
+        self
+    }
+
+    /// Takes from a configuration what was not said here.
+    pub(crate) fn configured(mut self, transport: &Transport) -> Self {
+        let Said { header_digest, data_digest, in_capsule, max_connections } = &mut self.said;
+        header_digest.get_or_insert(transport.header_digest);
+        data_digest.get_or_insert(transport.data_digest);
+        in_capsule.get_or_insert(transport.in_capsule);
+        max_connections.get_or_insert(transport.max_connections);
         self
     }
 
@@ -193,6 +224,13 @@ impl TargetBuilder {
     /// [`TargetError::Bind`], [`TargetError::SameName`], [`TargetError::SamePort`],
     /// [`TargetError::Engine`].
     pub fn bind(self) -> Result<Target, TargetError> {
+        let Said { header_digest, data_digest, in_capsule, max_connections } = self.said;
+        let tcp = ControllerConfig {
+            header_digest: header_digest.unwrap_or(self.tcp.header_digest),
+            data_digest: data_digest.unwrap_or(self.tcp.data_digest),
+            ..self.tcp
+        };
+        let max_connections = max_connections.unwrap_or(limits::CONNECTIONS);
         let mut directory = Directory::new(self.discovery);
         directory.referrals = self.referrals;
         for subsystem in self.subsystems {
@@ -217,10 +255,11 @@ impl TargetBuilder {
         let shared = Arc::new(Shared {
             directory: Arc::new(ArcSwap::from_pointee(directory)),
             running: Mutex::new(Listening::NotYet(listeners)),
-            tcp: self.tcp,
+            tcp,
+            in_capsule: in_capsule.unwrap_or_default(),
             flow_control: self.flow_control,
             connect_timeout: self.connect_timeout,
-            connections: Connections::new(self.max_connections, self.max_half_open),
+            connections: Connections::new(max_connections, self.max_half_open),
             stop: StopFlag::default(),
             trace: self.trace,
             events: Events::default(),

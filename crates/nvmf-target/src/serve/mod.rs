@@ -31,7 +31,7 @@ use crate::admin;
 use crate::association::{Association, IoQueue, Stop};
 use crate::directory::Directory;
 use crate::discovery::Asker;
-use crate::limits;
+use crate::limits::{self, InCapsule};
 use crate::port::Port;
 use crate::statistics::Events;
 use crate::subsystem::Subsystem;
@@ -55,6 +55,8 @@ struct Shared {
     /// Held while the directory is changed, and what of it has to run follows.
     running: Mutex<Listening>,
     tcp: nvmf_proto::tcp::ControllerConfig,
+    /// What a command capsule of an I/O queue may bring.
+    in_capsule: InCapsule,
     /// Keep submission queue flow control on.
     flow_control: bool,
     connect_timeout: Duration,
@@ -123,7 +125,7 @@ impl Shared {
             let lookup = admin::Lookup { directory: Arc::clone(&self.directory), asker };
             admin::Controller::discovery(association, lookup, kato_ms, now)
         } else {
-            admin::Controller::io(association, kato_ms, now)
+            admin::Controller::io(association, self.in_capsule, kato_ms, now)
         })
     }
 
@@ -147,7 +149,7 @@ impl Shared {
                 model: ControllerModel::OfSubsystem,
             },
             flow_control: self.flow_control,
-            in_capsule: limits::IN_CAPSULE,
+            in_capsule: self.in_capsule.bytes(),
         }
     }
 }

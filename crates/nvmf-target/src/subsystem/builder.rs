@@ -8,10 +8,11 @@ use nvme_spec::Nqn;
 use nvme_spec::fabrics::ConnectData;
 use nvme_spec::identify::NSID_ALL;
 use nvmf::controller::SerialNumber;
+use nvmf_proto::queue::QueueSize;
 use nvmf_storage::{Backend, NamespaceSpec, OpenError, TooManyRanges};
 
 use super::{Controllers, Hosts, Namespace, NamespaceBuilder, State, Subsystem};
-use crate::limits;
+use crate::limits::{self, MaxTransfer};
 use crate::persistence::Persistence;
 use crate::reservation::RestoreError;
 use crate::statistics::Statistics;
@@ -27,6 +28,8 @@ pub struct SubsystemBuilder {
     namespaces: Vec<NamespaceBuilder>,
     hosts: Hosts,
     max_io_queues: u16,
+    max_transfer: MaxTransfer,
+    max_queue_entries: QueueSize,
     cntlids: (u16, u16),
     static_controllers: Option<u16>,
     persistence: Option<Arc<dyn Persistence>>,
@@ -42,6 +45,8 @@ impl SubsystemBuilder {
             namespaces: Vec::new(),
             hosts: Hosts::Any,
             max_io_queues: limits::IO_QUEUES,
+            max_transfer: MaxTransfer::default(),
+            max_queue_entries: limits::IO_ENTRIES,
             cntlids: (1, ConnectData::CNTLID_MAX),
             static_controllers: None,
             persistence: None,
@@ -111,6 +116,21 @@ impl SubsystemBuilder {
         self
     }
 
+    /// The most data that one command moves (MDTS, and VSL for what Verify reads); 1 MiB if not
+    /// said. Hosts cut what is larger.
+    pub fn max_transfer(mut self, most: MaxTransfer) -> Self {
+        self.max_transfer = most;
+        self
+    }
+
+    /// The largest I/O queue that hosts may connect (CAP.MQES and MAXCMD), up to
+    /// [`limits::IO_ENTRIES`], which it is if not said: how many commands a host has under way on
+    /// each.
+    pub fn max_queue_entries(mut self, most: QueueSize) -> Self {
+        self.max_queue_entries = most.min(limits::IO_ENTRIES);
+        self
+    }
+
     /// The least and the greatest identifier that a controller gets, of 1 to FFEFh, which is what
     /// they are if not said: targets that serve one subsystem together must not overlap.
     pub fn controller_ids(mut self, least: u16, greatest: u16) -> Self {
@@ -165,6 +185,8 @@ impl SubsystemBuilder {
             model: self.model,
             firmware: self.firmware,
             max_io_queues: self.max_io_queues.into(),
+            max_transfer: self.max_transfer,
+            max_queue_entries: self.max_queue_entries,
             max_nsid: highest.max(limits::NAMESPACES),
             static_controllers: self.static_controllers,
             started: Instant::now(),

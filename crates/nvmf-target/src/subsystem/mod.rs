@@ -13,13 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use nvme_spec::event::Event;
-use nvme_spec::fabrics::ConnectData;
+use nvme_spec::fabrics::{Connect, ConnectData};
 use nvme_spec::{HostId, Nqn, Status};
 use nvmf::controller::SerialNumber;
 use nvmf_proto::connect::{ConnectRequest, ControllerChoice, Refusal};
+use nvmf_proto::queue::QueueSize;
 
 use crate::association::Association;
 use crate::io::flush_all;
+use crate::limits::MaxTransfer;
 use crate::persistence::Persistence;
 use crate::port::Port;
 use crate::statistics::{Snapshot, Statistics};
@@ -75,6 +77,8 @@ pub struct Subsystem {
     firmware: String,
     /// None for discovery.
     max_io_queues: AtomicU16,
+    max_transfer: MaxTransfer,
+    max_queue_entries: QueueSize,
     max_nsid: u32,
     /// How many controllers are always there, in the static model.
     static_controllers: Option<u16>,
@@ -155,6 +159,16 @@ impl Subsystem {
     /// The most I/O queues that a controller grants.
     pub fn max_io_queues(&self) -> u16 {
         self.max_io_queues.load(Ordering::Relaxed)
+    }
+
+    /// The most data that one command moves.
+    pub fn max_transfer(&self) -> MaxTransfer {
+        self.max_transfer
+    }
+
+    /// The largest I/O queue that a host may connect.
+    pub fn max_queue_entries(&self) -> QueueSize {
+        self.max_queue_entries
     }
 
     /// Who may connect.
@@ -308,7 +322,8 @@ impl Subsystem {
         Ok(association)
     }
 
-    /// Finds the controller to which a host connects an I/O queue, if it is that host's own.
+    /// Finds the controller to which a host connects an I/O queue, if it is that host's own and has
+    /// queues that large.
     pub(crate) fn find_controller(
         &self,
         cntlid: u16,
@@ -327,6 +342,12 @@ impl Subsystem {
         if *association.host() != request.host {
             let reason = "not the host NQN of the admin queue";
             return Err(Refusal::data(ConnectData::OFFSET_HOSTNQN, reason));
+        }
+        let (asked, most) = (request.command.size, self.max_queue_entries);
+        if asked > most {
+            let (asked, most) = (asked.entries(), most.entries());
+            let reason = format!("{asked} entries; 2 to {most} are possible");
+            return Err(Refusal::command(Connect::OFFSET_SQSIZE, reason));
         }
         Ok(association)
     }

@@ -214,3 +214,25 @@ fn controller_identifiers_stay_in_their_range() {
     drop(one);
     assert_eq!(connect(&subsystem, 1).cntlid(), 5);
 }
+
+#[test]
+fn an_io_queue_has_as_many_entries_as_there_are_at_most() {
+    let size = |entries| QueueSize::new(entries).unwrap();
+    let builder = Subsystem::builder(nqn(NQN)).max_queue_entries(size(31));
+    let subsystem = builder.build().unwrap();
+    let association = connect(&subsystem, 1);
+    let find = |entries| {
+        let mut request = request(1);
+        request.command.size = size(entries);
+        subsystem.find_controller(association.cntlid(), &request)
+    };
+    assert!(find(2).is_ok() && find(31).is_ok());
+    match find(32).unwrap_err() {
+        Refusal::Invalid { parameter, .. } => {
+            assert_eq!((parameter.in_data, parameter.offset), (false, Connect::OFFSET_SQSIZE));
+        }
+        other => panic!("{other}"),
+    }
+    let huge = Subsystem::builder(nqn(NQN)).max_queue_entries(QueueSize::MAX_IO);
+    assert_eq!(huge.build().unwrap().max_queue_entries(), limits::IO_ENTRIES);
+}

@@ -52,8 +52,7 @@ fn a_write_cache_that_is_there_can_be_switched_off() {
     let spec = format!("file:{}", file.path().display()).parse().unwrap();
     let nqn = nqn(NQN);
     let builder = Subsystem::builder(nqn).open(&spec).unwrap();
-    let mut c = Controller::io(association(&builder.build().unwrap()), 0, Instant::now());
-    assert_eq!(set_cc(&mut c, Cc::ENABLE), success());
+    let mut c = enabled_for(association(&builder.build().unwrap()));
     let get = get_feature(fid::VOLATILE_WRITE_CACHE, 0, 0);
     assert_eq!(dw0(&mut c, &get), 1);
     let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);

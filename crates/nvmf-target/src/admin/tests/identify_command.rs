@@ -1,6 +1,11 @@
 //! Identify.
 
+use nvmf_proto::queue::QueueSize;
+
 use super::*;
+use crate::limits::MaxTransfer;
+use crate::subsystem::Subsystem;
+use crate::testing::{NQN, nqn};
 
 #[test]
 fn the_controller_tells_what_it_can() {
@@ -108,7 +113,7 @@ fn namespaces_are_allocated_to_those_who_may_see_them() {
     let active = data(&mut c, &identify(cns::NAMESPACE, 1), 4096);
     assert_eq!(data(&mut c, &identify(cns::ALLOCATED_NAMESPACE, 1), 4096), active);
     let hidden = c.association().subsystem().namespace(1).unwrap();
-    hidden.set_hosts(Some([crate::testing::nqn("nqn.somebody")].into()));
+    hidden.set_hosts(Some([nqn("nqn.somebody")].into()));
     c.association().subsystem().refresh();
     assert_eq!(data(&mut c, &identify(cns::ALLOCATED_NAMESPACE, 1), 4096), [0; 4096]);
     let bytes = data(&mut c, &identify(cns::ALLOCATED_NAMESPACES, 0), 4096);
@@ -136,8 +141,8 @@ fn the_nvm_command_set_is_the_only_combination() {
 
 #[test]
 fn a_controller_says_whether_it_was_there_before_its_host() {
-    let name = crate::testing::nqn(crate::testing::NQN);
-    let fixed = crate::Subsystem::builder(name).static_controllers(3).build().unwrap();
+    let name = nqn(NQN);
+    let fixed = Subsystem::builder(name).static_controllers(3).build().unwrap();
     let request = nvmf_proto::connect::ConnectRequest {
         controller: nvmf_proto::connect::ControllerChoice::StaticAny,
         ..crate::testing::request(1)
@@ -149,4 +154,28 @@ fn a_controller_says_whether_it_was_there_before_its_host() {
     };
     assert_eq!(fcatt(enabled_for(association)), 1);
     assert_eq!(fcatt(enabled()), 0);
+}
+
+#[test]
+fn the_controller_tells_the_sizes_that_were_asked_for() {
+    let builder = Subsystem::builder(nqn(NQN))
+        .max_transfer(MaxTransfer::new(32 << 10).unwrap())
+        .max_queue_entries(QueueSize::new(100).unwrap());
+    let a = association(&builder.build().unwrap());
+    let in_capsule = InCapsule::new(0).unwrap();
+    let mut c = Controller::io(a, in_capsule, 0, Instant::now());
+    assert_eq!(set_cc(&mut c, Cc::ENABLE), success());
+    let bytes = data(&mut c, &identify(cns::CONTROLLER, 0), 4096);
+    let id = IdentifyController::ref_from_bytes(&bytes).unwrap();
+    assert_eq!((id.mdts, id.maxcmd.get(), id.ioccsz.get()), (3, 100, 4));
+    let bytes = data(&mut c, &identify(cns::CSI_CONTROLLER, 0), 4096);
+    let nvm = IdentifyControllerNvm::ref_from_bytes(&bytes).unwrap();
+    assert_eq!((nvm.vsl, nvm.wzsl), (3, 16));
+    match run(&mut c, &PropertyGet::new(offset::CAP, true).to_sqe(), 0) {
+        Outcome::Answer(cqe) => assert_eq!(cqe.dw0.get() & 0xffff, 99, "MQES"),
+        other => panic!("{other:?}"),
+    }
+    let most = 32 << 10;
+    assert_eq!(data(&mut c, &log(lid::SMART, 0, most), 32 << 10).len(), 32 << 10);
+    refused(&mut c, &log(lid::SMART, 0, most + 4), (32 << 10) + 4, Status::INVALID_FIELD);
 }

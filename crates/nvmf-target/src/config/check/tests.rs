@@ -52,6 +52,13 @@ fn everything_is_right_and_typed() {
     let subsystem = &layout.subsystems()[&a];
     assert_eq!((subsystem.serial.as_str(), subsystem.max_io_queues), ("S 1", 16));
     assert_eq!(subsystem.cntlid, 10..=20);
+    assert_eq!(Some(subsystem.max_transfer), MaxTransfer::new(128 << 10));
+    assert_eq!(subsystem.max_queue_entries.entries(), 64);
+    assert_eq!(subsystem.static_controllers, Some(3));
+    let transport = layout.transport();
+    assert_eq!(Some(transport.in_capsule), InCapsule::new(8192));
+    assert!(!transport.header_digest && !transport.data_digest);
+    assert_eq!(transport.max_connections, 100);
     let (h1, h3) = (format!("{A}1"), "nqn.2026-01.org.example:h3");
     assert!(!subsystem.allows(&Nqn::lenient(&h1).unwrap()));
     assert!(!subsystem.allows(&Nqn::lenient(h3).unwrap()));
@@ -227,6 +234,28 @@ fn subsystems_that_are_wrong_are_said_to_be() {
         (|c| first(c).firmware = Some("123456789".into()), "subsystem[0].firmware", "1 to 8"),
         (|c| first(c).max_io_queues = Some(0), "subsystem[0].max-io-queues", "1 to 1024"),
         (|c| first(c).max_io_queues = Some(1025), "subsystem[0].max-io-queues", "1 to 1024"),
+        (
+            |c| first(c).max_transfer = Some("4K".into()),
+            "subsystem[0].max-transfer",
+            "4096 bytes cannot be; use a power of two from \"8K\" to \"1M\"",
+        ),
+        (|c| first(c).max_transfer = Some("2M".into()), "subsystem[0].max-transfer", "power"),
+        (|c| first(c).max_transfer = Some("96K".into()), "subsystem[0].max-transfer", "power"),
+        (|c| first(c).max_transfer = Some("8G".into()), "subsystem[0].max-transfer", "power"),
+        (|c| first(c).max_transfer = Some("x".into()), "subsystem[0].max-transfer", "not a size"),
+        (|c| first(c).max_queue_entries = Some(1), "subsystem[0].max-queue-entries", "2 to 1024"),
+        (|c| first(c).max_queue_entries = Some(1025), "subsystem[0].max-queue-entries", "2 to"),
+        (|c| first(c).static_controllers = Some(0), "subsystem[0].static-controllers", "1 to 1000"),
+        (
+            |c| c.subsystems[1].static_controllers = Some(1001),
+            "subsystem[1].static-controllers",
+            "1 to 1000",
+        ),
+        (
+            |c| first(c).static_controllers = Some(12),
+            "subsystem[0].static-controllers",
+            "there are 11 identifiers",
+        ),
         (|c| first(c).cntlid_min = Some(0), "subsystem[0].cntlid-min", "1 to 65519"),
         (|c| first(c).cntlid_max = Some(0xfff0), "subsystem[0].cntlid-max", "1 to 65519"),
         (|c| first(c).cntlid_max = Some(9), "subsystem[0].cntlid-max", "from 10 to 9"),
@@ -236,6 +265,27 @@ fn subsystems_that_are_wrong_are_said_to_be() {
             "`host`",
         ),
     ]);
+}
+
+#[test]
+fn a_transport_that_is_wrong_is_said_to_be() {
+    each_is_wrong(&[
+        (
+            |c| c.transport.in_capsule = Some("100".into()),
+            "transport.in-capsule",
+            "100 bytes cannot be; use a multiple of 16 up to \"16K\"",
+        ),
+        (|c| c.transport.in_capsule = Some(16400.into()), "transport.in-capsule", "up to"),
+        (|c| c.transport.max_connections = Some(0), "transport.max-connections", "1 to 1000000"),
+        (|c| c.transport.max_connections = Some(1_000_001), "transport.max-connections", "1 to"),
+    ]);
+    let mut config = Config::from_toml(EVERYTHING).unwrap();
+    config.transport.in_capsule = Some(0.into());
+    assert_eq!(config.resolve().unwrap().transport().in_capsule, InCapsule::NONE);
+    config.transport = Transport::default();
+    let usual = config.resolve().unwrap();
+    assert_eq!(*usual.transport(), layout::Transport::default());
+    assert_eq!(usual.config().transport, Transport::default(), "and is not written");
 }
 
 #[test]

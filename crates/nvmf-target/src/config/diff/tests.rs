@@ -106,11 +106,14 @@ fn what_makes_another_disk_of_a_namespace_removes_and_adds_it() {
 }
 
 #[test]
-fn a_subsystem_is_made_again_only_for_what_hosts_know_it_by() {
+fn a_subsystem_is_made_again_only_for_what_hosts_were_told_of_it() {
     for edit in [
         |c: &mut Config| c.subsystems[0].serial = None,
         |c: &mut Config| c.subsystems[0].model = None,
         |c: &mut Config| c.subsystems[0].firmware = None,
+        |c: &mut Config| c.subsystems[0].max_transfer = None,
+        |c: &mut Config| c.subsystems[0].max_queue_entries = Some(65),
+        |c: &mut Config| c.subsystems[0].static_controllers = Some(2),
     ] {
         let changes = changed(edit);
         assert!(matches!(&changes[..], [Change::SubsystemReplaced { .. }]), "{changes:?}");
@@ -165,6 +168,11 @@ fn states_discovery_and_metrics_change_by_themselves() {
     );
     let changes = changed(|c| c.discovery.mdns = false);
     assert!(matches!(&changes[..], [Change::DiscoveryChanged { .. }]));
+    let changes = changed(|c| c.transport.data_digest = None);
+    assert!(
+        matches!(&changes[..], [Change::TransportChanged { transport }] if transport.data_digest),
+        "{changes:?}"
+    );
     assert_eq!(changed(|c| c.metrics = None), [Change::MetricsStopped]);
     let listen = "127.0.0.1:1";
     assert_eq!(
@@ -270,6 +278,7 @@ fn apply(layout: &mut Layout, change: Change) {
                 other => panic!("{other:?} cannot be resized"),
             }
         }
+        Change::TransportChanged { transport } => layout.transport = transport,
         Change::DiscoveryChanged { discovery } => layout.discovery = discovery,
     }
 }

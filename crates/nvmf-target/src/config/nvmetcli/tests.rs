@@ -125,8 +125,8 @@ fn what_has_no_counterpart_is_named() {
     type Edit = fn(&mut Value);
     let cases: [(Edit, &str); 15] = [
         (
-            |s| s["ports"][0]["param"]["inline_data_size"] = "8192".into(),
-            "port 3: inline_data_size = \"8192\" is left out",
+            |s| s["ports"][0]["param"]["inline_data_size"] = "much".into(),
+            "port 3: inline_data_size = \"much\" is left out",
         ),
         (
             |s| s["ports"][0]["param"]["pi_enable"] = "1".into(),
@@ -198,6 +198,38 @@ fn what_has_no_counterpart_is_named() {
     for (edit, wanted) in cases {
         assert_eq!(warned(edit), [wanted]);
     }
+}
+
+#[test]
+fn data_in_capsules_is_the_most_that_a_port_has() {
+    let with = |sizes: &[&str]| {
+        let mut saved = saved();
+        let mut ports = Vec::new();
+        for (i, size) in sizes.iter().enumerate() {
+            let mut port = saved["ports"][0].clone();
+            port["portid"] = (i + 1).into();
+            port["addr"]["trsvcid"] = (4420 + i).into();
+            port["param"]["inline_data_size"] = (*size).into();
+            ports.push(port);
+        }
+        saved["ports"] = ports.into();
+        let (config, warnings) = imported(&saved);
+        let about = |warning: &String| warning.contains("inline_data_size");
+        let warnings: Vec<String> = warnings.into_iter().filter(about).collect();
+        (config.transport.in_capsule.clone(), config.resolve().is_ok(), warnings)
+    };
+    let size = |bytes: u64| Some(Size::from(bytes));
+    let becomes = |port: u32, bytes: u32, all: u32| {
+        format!("port {port}: inline_data_size = {bytes} becomes {all}, as for all ports")
+    };
+    assert_eq!(with(&["16384"]), (None, true, vec![]));
+    assert_eq!(with(&["-1"]), (None, true, vec![]), "what the kernel has then");
+    assert_eq!(with(&["8192", "8192"]), (size(8192), true, vec![]));
+    assert_eq!(with(&["0"]), (size(0), true, vec![]));
+    assert_eq!(with(&["4096", "8192"]), (size(8192), true, vec![becomes(1, 4096, 8192)]));
+    assert_eq!(with(&["4096", "-1"]), (None, true, vec![becomes(1, 4096, 16384)]));
+    assert_eq!(with(&["65536"]), (None, true, vec![becomes(1, 65536, 16384)]));
+    assert_eq!(with(&["1000"]), (size(992), true, vec![becomes(1, 1000, 992)]));
 }
 
 #[test]

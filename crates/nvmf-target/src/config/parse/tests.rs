@@ -33,8 +33,8 @@ fn unknown_keys_are_all_named_with_what_is_known_and_what_was_meant() {
              Known are id, listen, subsystems, ana",
             "t.toml:9: subsystem[0].namespace[0].colour: there is no such key here; known are id, \
              source, uuid, nguid, eui64, ana-group, read-only, hosts, limits",
-            "t.toml:10: extra: there is no such key here; known are discovery, metrics, port, \
-             subsystem",
+            "t.toml:10: extra: there is no such key here; known are discovery, metrics, \
+             transport, port, subsystem",
             "t.toml:13: metrics.x: there is no such key here; known are listen",
         ]
     );
