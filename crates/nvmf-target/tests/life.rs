@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::*;
+use nvme_spec::feature::fid;
 use nvme_spec::property::{Cc, Csts, offset};
 use nvme_spec::{HostId, Nqn, Sqe, Status, opcode};
 use nvmf::host::{ConnectOptions, QueuePair};
@@ -264,6 +265,22 @@ fn a_silent_host_is_given_up_and_an_active_one_is_not() {
     assert_eq!(target.handle.connections(), 2, "of the active host");
     assert!(silent.active_namespaces().is_err());
     active.shutdown(queues).unwrap();
+}
+
+#[test]
+fn a_host_that_asks_to_be_given_up_sooner_is() {
+    for over in BOTH {
+        for kato in [0, 120] {
+            let target = Running::start(subsystem(&["mem:1M"]));
+            let mut options = options(1);
+            options.keep_alive = Duration::from_secs(kato);
+            let mut host = target.associate_to(over, &nqn(), options).unwrap();
+            host.set_feature(fid::KEEP_ALIVE_TIMER, 0, 1000, &[]).unwrap();
+            let begun = Instant::now();
+            target.wait_for_connections(0);
+            assert!(begun.elapsed() > Duration::from_millis(500), "{over:?}: before its time");
+        }
+    }
 }
 
 #[test]

@@ -15,8 +15,9 @@ use nvmf_proto::queue::QueueSize;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const HOSTS: u64 = 1000;
-/// Both ends of two connections for each host, and what the process has besides.
-const DESCRIPTORS: u64 = HOSTS * 4 + 200;
+/// Two connections of each host, with one descriptor at its end and two at the target's, and what
+/// the process has besides.
+const DESCRIPTORS: u64 = HOSTS * 2 * 3 + 200;
 
 struct Host {
     association: Association,
