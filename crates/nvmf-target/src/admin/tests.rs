@@ -460,7 +460,7 @@ mod discovery_controller {
     #[test]
     fn a_host_that_gave_no_keep_alive_timeout_has_two_minutes() {
         let mut c = discovery().0;
-        let minutes = |n| Instant::now() + std::time::Duration::from_secs(60 * n);
+        let minutes = |n: u64| Instant::now() + Duration::from_secs(60 * n);
         assert!(!c.has_expired(minutes(1)));
         assert!(c.deadline().is_some_and(|end| end > minutes(1)));
         assert!(c.has_expired(minutes(3)));
