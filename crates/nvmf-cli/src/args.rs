@@ -374,6 +374,10 @@ pub(crate) struct Log {
     /// Ask for the page of this namespace; else it is the controller's.
     #[arg(long, aliases = NSID_ALIASES, value_name = "NSID", value_parser = parse_nsid)]
     pub namespace_id: Option<u32>,
+    /// Log Specific Parameter: what of the page is asked for, as 1 for extended entries of the
+    /// discovery log.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..0x80), default_value = "0")]
+    pub lsp: u8,
     /// Bytes to read; where left out, as many as the page has.
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub length: Option<u64>,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anyhow::Context;
 use nvmf::host::Association;
 use nvmf::spec::identify::NSID_ALL;
-use nvmf::spec::log::{self, GetLogPage, lid};
+use nvmf::spec::log::{self, DiscoveryLog, GetLogPage, lid};
 use nvmf::spec::print::LogPageFields;
 
 use crate::args::{self, Format, parse_number};
@@ -58,6 +58,7 @@ fn read(association: &mut Association, args: &args::Log, lid: u8) -> Result<Vec<
     let request = GetLogPage {
         lid,
         nsid: args.namespace_id.unwrap_or(NSID_ALL),
+        lsp: args.lsp,
         rae: true,
         offset: args.offset,
         ..GetLogPage::default()
@@ -79,8 +80,12 @@ fn length_of(association: &mut Association, request: GetLogPage) -> Result<u64, 
         lid::CHANGED_NAMESPACES | lid::COMMAND_EFFECTS => 4096,
         lid::DISCOVERY => {
             let header = association.log_page(GetLogPage { offset: 0, ..request }, 1024)?;
-            let records = number(&header, 8);
-            records.saturating_add(1).saturating_mul(1024)
+            match DiscoveryLog::parse(&header).map(|log| log.header) {
+                // As long as it says: its entries may be of different lengths.
+                Some(header) if header.is_extended() => u64::from(header.tdlpl.get() / 4 * 4),
+                Some(header) => header.numrec.get().saturating_add(1).saturating_mul(1024),
+                None => 1024,
+            }
         }
         lid::ANA => {
             let controller = association.controller();
@@ -97,12 +102,6 @@ fn length_of(association: &mut Association, request: GetLogPage) -> Result<u64, 
     }
     .saturating_sub(request.offset)
     .max(4))
-}
-
-/// Eight bytes of a page as a number.
-fn number(page: &[u8], at: usize) -> u64 {
-    let bytes = page.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-    bytes.map_or(0, u64::from_le_bytes)
 }
 
 /// A page's identifier, from its name or its number.

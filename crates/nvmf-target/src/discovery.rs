@@ -20,11 +20,20 @@ pub(crate) struct Asker {
 }
 
 /// The page as a host reads it; of one port only if it asked for what is reached by the port it
-/// came to.
+/// came to, and with extended entries if it asked for those. These have no attributes: a host
+/// identifier is none of a subsystem, and subsystems have no labels.
+///
+/// There is no page of all subsystems for whoever asks (ALLSUBE): what a host may not use is not
+/// for it to know of.
 ///
 /// An address to listen on that means "any" is of no use to a host: it gets the one that it
 /// reached us by.
-pub(crate) fn page(directory: &Directory, asker: &Asker, only: Option<u16>) -> DiscoveryLogPage {
+pub(crate) fn page(
+    directory: &Directory,
+    asker: &Asker,
+    only: Option<u16>,
+    extended: bool,
+) -> DiscoveryLogPage {
     let mut entries = Vec::new();
     for port in directory.ports.iter().filter(|port| only.is_none_or(|only| port.id() == only)) {
         let address = reachable(port.address(), asker.local);
@@ -49,7 +58,8 @@ pub(crate) fn page(directory: &Directory, asker: &Asker, only: Option<u16>) -> D
     entries.extend(referrals.iter().filter_map(|Referral { address, nqn, port_id }| {
         entry(subtype::REFERRAL, nqn, *address, *port_id, asker)
     }));
-    let flags = if only.is_some() { DiscoveryHeader::DLPF_PORT_LOCAL } else { 0 };
+    let flags = if only.is_some() { DiscoveryHeader::DLPF_PORT_LOCAL } else { 0 }
+        | if extended { DiscoveryHeader::DLPF_EXTENDED } else { 0 };
     DiscoveryLogPage::with_generation(directory.generation(), entries).with_flags(flags)
 }
 
@@ -113,7 +123,7 @@ mod tests {
     }
 
     fn entries(directory: &Directory, kind: u8, local: Option<&str>) -> Vec<DiscoveryEntry> {
-        let page = page(directory, &asker(local), None);
+        let page = page(directory, &asker(local), None, false);
         page.entries().iter().filter(|e| e.subtype == kind).copied().collect()
     }
 

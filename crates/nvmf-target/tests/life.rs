@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::*;
+use nvme_spec::feature::fid;
 use nvme_spec::property::{Cc, Csts, offset};
 use nvme_spec::{HostId, Nqn, Sqe, Status, opcode};
 use nvmf::host::{ConnectOptions, QueuePair};
@@ -18,7 +19,7 @@ use nvmf::{Data, Error, Transfer};
 use nvmf_proto::connect::{ConnectError, ControllerChoice};
 use nvmf_proto::queue::QueueSize;
 use nvmf_storage::{BlockSize, Fault, Faulty, Geometry, Memory, Operation};
-use nvmf_target::{Subsystem, Target, TargetError};
+use nvmf_target::{Hosts, Subsystem, Target, TargetError};
 
 /// A bare connection's Connect.
 fn connect(target: &Running, options: &ConnectOptions) -> Result<QueuePair, Error> {
@@ -114,6 +115,43 @@ fn io_queues_come_after_the_controller_is_enabled() {
     let admin = connect(&target, &admin).unwrap();
     let early = connect(&target, &io_queue(1, admin.cntlid()));
     assert_refused(early, Status::COMMAND_SEQUENCE_ERROR);
+}
+
+#[test]
+fn a_host_that_is_denied_after_its_admin_queue_connects_no_io_queue() {
+    let target = Running::start(subsystem(&["mem:1M"]));
+    let mut host = target.associate(Over::Tcp, 1);
+    host.request_io_queues(2).unwrap();
+    let cntlid = host.cntlid();
+    let _queue = connect(&target, &io_queue(1, cntlid)).unwrap();
+    target.handle.set_hosts(&nqn(), Hosts::Only([options(2).host].into())).unwrap();
+    assert_refused(connect(&target, &io_queue(2, cntlid)), Status::CONNECT_INVALID_HOST);
+    // Its controller does not wait for it to be let in again.
+    target.wait_for_connections(0);
+    target.handle.set_hosts(&nqn(), Hosts::Any).unwrap();
+    assert_invalid(connect(&target, &io_queue(2, cntlid)), true, 16);
+}
+
+#[test]
+fn a_host_does_not_reach_the_controller_of_another() {
+    let target = Running::start(subsystem(&["mem:1M"]));
+    let mut hosts = [target.associate(Over::Tcp, 1), target.associate(Over::Tcp, 2)];
+    hosts.iter_mut().for_each(|host| assert_eq!(host.request_io_queues(1).unwrap(), (1, 1)));
+    assert_invalid(connect(&target, &io_queue(1, hosts[1].cntlid())), true, 0);
+    let _own = connect(&target, &io_queue(1, hosts[0].cntlid())).unwrap();
+    // Nor does what it tried take the other's place.
+    let _queues = hosts[1].connect_io_queue(None).unwrap();
+}
+
+#[test]
+fn a_property_is_found_at_its_own_offset_only() {
+    let target = Running::start(subsystem(&["mem:1M"]));
+    let mut host = target.associate(Over::Tcp, 1);
+    for at in [offset::CAP + 4, offset::VS + 1, offset::CC + 2, offset::CSTS - 4, 0x24, 0xffc] {
+        assert_status(host.property_get(at), Status::INVALID_FIELD);
+        assert_status(host.property_set(at, 0), Status::INVALID_FIELD);
+    }
+    assert_eq!(host.active_namespaces().unwrap(), [1], "nothing was reset");
 }
 
 #[test]
@@ -227,6 +265,22 @@ fn a_silent_host_is_given_up_and_an_active_one_is_not() {
     assert_eq!(target.handle.connections(), 2, "of the active host");
     assert!(silent.active_namespaces().is_err());
     active.shutdown(queues).unwrap();
+}
+
+#[test]
+fn a_host_that_asks_to_be_given_up_sooner_is() {
+    for over in BOTH {
+        for kato in [0, 120] {
+            let target = Running::start(subsystem(&["mem:1M"]));
+            let mut options = options(1);
+            options.keep_alive = Duration::from_secs(kato);
+            let mut host = target.associate_to(over, &nqn(), options).unwrap();
+            host.set_feature(fid::KEEP_ALIVE_TIMER, 0, 1000, &[]).unwrap();
+            let begun = Instant::now();
+            target.wait_for_connections(0);
+            assert!(begun.elapsed() > Duration::from_millis(500), "{over:?}: before its time");
+        }
+    }
 }
 
 #[test]

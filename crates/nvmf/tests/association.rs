@@ -18,7 +18,9 @@ use nvmf::spec::feature::{Select, fid};
 use nvmf::spec::identify::{
     ActiveNamespaceList, DescriptorList, IdentifyNamespace, LbaFormat, NamespaceId, cns,
 };
-use nvmf::spec::log::{DiscoveryEntry, DiscoveryHeader, GetLogPage, lid, subtype};
+use nvmf::spec::log::{
+    DiscoveryEntry, DiscoveryHeader, ExtendedDiscoveryEntry, GetLogPage, lid, subtype,
+};
 use nvmf::spec::opcode::{admin, nvm};
 use nvmf::spec::property::{Cc, Csts, offset};
 use nvmf::spec::{HostId, Nqn, Sqe, Status};
@@ -386,6 +388,58 @@ fn a_discovery_log_of_unknown_format_or_endless_length_is_refused() {
         let endless = discovery(move |_| DiscoveryHeader::new(1, count).as_bytes().to_vec());
         let error = connected(endless).0.discovery_log().unwrap_err();
         assert!(matches!(error, Error::InvalidData { .. }), "{error}");
+    }
+}
+
+/// A page of one extended entry that ends with `attributes`, these many; `longer` is added to what
+/// the page says of its own length and of the entry's.
+fn extended_log(attributes: &[u8], count: u16, longer: [i32; 2]) -> Vec<u8> {
+    let entry = DiscoveryEntry::tcp(subtype::NVM, &nqn("nqn.2026-01.example:x"), 1, "::1", "1");
+    let mut entry = ExtendedDiscoveryEntry::new(entry.unwrap());
+    let tel = 1032 + u32::try_from(attributes.len()).unwrap();
+    entry.tel.set(tel.wrapping_add_signed(longer[1]));
+    entry.numexat.set(count);
+    let mut header = DiscoveryHeader::new(4, 1);
+    header.dlpf = DiscoveryHeader::DLPF_EXTENDED;
+    header.tdlpl.set((1024 + tel).wrapping_add_signed(longer[0]));
+    [header.as_bytes(), entry.as_bytes(), attributes].concat()
+}
+
+const LABEL: &[u8] = b"\x02\0\x04\0disk";
+
+#[test]
+fn extended_entries_of_the_discovery_log_are_read_with_their_attributes() {
+    let (mut association, script) = connected(discovery(|_| extended_log(LABEL, 1, [0, 0])));
+    let log = association.discovery_log_of(DiscoveryHeader::DLPF_EXTENDED).unwrap();
+    assert_eq!((log.flags, names(&log)), (1, vec!["nqn.2026-01.example:x".to_owned()]));
+    assert_eq!(log.attributes[&0][0].exattype, 2);
+    assert_eq!(log.attributes[&0][0].value, b"disk");
+    let commands = &script.lock().unwrap().commands;
+    let reads = commands.iter().filter(|c| c.opcode == admin::GET_LOG_PAGE);
+    assert!(reads.clone().count() == 3 && reads.into_iter().all(|c| c.cdw(10) >> 8 & 0x7f == 1));
+    // One that has no such entries gives plain ones.
+    let plain = discovery(|_| log_of(5, &["nqn.2026-01.example:x"]));
+    let log = connected(plain).0.discovery_log_of(DiscoveryHeader::DLPF_EXTENDED).unwrap();
+    assert_eq!((log.flags, log.entries.len(), log.attributes.len()), (0, 1, 0));
+}
+
+#[test]
+fn extended_entries_of_the_discovery_log_that_are_wrong_are_refused() {
+    for (attributes, count, longer) in [
+        (LABEL, 1, [0, 4]),
+        (LABEL, 1, [0, i32::MAX]),
+        (LABEL, 1, [0, -1041]),
+        (LABEL, 1, [0, -12]),
+        (LABEL, 2, [0, 0]),
+        (&LABEL[..4], 1, [0, 0]),
+        (LABEL, 1, [-12, 0]),
+        (LABEL, 1, [-2064, 0]),
+        (LABEL, 1, [2, 0]),
+        (LABEL, 1, [i32::MAX - 3, 0]),
+    ] {
+        let page = discovery(move |_| extended_log(attributes, count, longer));
+        let error = connected(page).0.discovery_log().unwrap_err();
+        assert!(matches!(error, Error::InvalidData { .. }), "{count} {longer:?}: {error}");
     }
 }
 

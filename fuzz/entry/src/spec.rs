@@ -7,7 +7,7 @@ use nvme_spec::identify::{
     IdentifyController, IdentifyNamespace,
 };
 use nvme_spec::log::{
-    AnaGroups, ChangedNamespaceList, DiscoveryLog, ErrorLogEntry, FirmwareSlotLog, GetLogPage,
+    AnaGroups, ChangedNamespaceList, DiscoveryEntry, DiscoveryLog, ErrorLogEntry, FirmwareSlotLog, GetLogPage,
     SupportedLogPages,
 };
 use nvme_spec::nqn::NQN_FIELD;
@@ -104,21 +104,43 @@ pub fn identify_descriptors(data: &[u8]) {
     }
 }
 
-/// The discovery log page.
+/// The discovery log page, of plain entries or extended ones as its header says.
 pub fn discovery_log(data: &[u8]) {
     let Some(log) = DiscoveryLog::parse(data) else { return assert!(data.len() < 1024) };
-    assert!(log.entries.len() <= (data.len() - 1024) / 1024);
-    assert_eq!(log.is_complete(), log.header.numrec.get() == log.entries.len() as u64);
-    for entry in log.entries {
-        assert!(entry.address().as_bytes().len() <= 256);
-        assert!(entry.service().as_bytes().len() <= 32);
-        printable(&entry.address());
-        printable(&entry.service());
-        if let Ok(nqn) = entry.subsystem_nqn() {
-            assert!((1..=223).contains(&nqn.as_str().len()));
+    let extended = log.header.is_extended();
+    let least = if extended { 1032 } else { 1024 };
+    let (mut records, mut used, mut count) = (log.records(), 1024, 0);
+    let mut whole = true;
+    for record in records.by_ref() {
+        let Ok(record) = record else {
+            whole = false;
+            break;
+        };
+        count += 1;
+        used += least;
+        for attribute in record.attributes {
+            assert!(extended, "a plain entry has an attribute");
+            assert!(!attribute.value.is_empty() && attribute.value.len().is_multiple_of(4));
+            used += 4 + attribute.value.len();
         }
-        let _ = (entry.port(), entry.sectype());
+        assert!(used <= data.len(), "more came out than went in");
+        discovery_entry(record.entry);
     }
+    assert!(records.next().is_none(), "something follows an error");
+    assert_eq!(whole, log.header.numrec.get() == count);
+    assert_eq!(log.is_complete(), whole);
+    assert_eq!(log.entries().count() as u64, count);
+}
+
+fn discovery_entry(entry: &DiscoveryEntry) {
+    assert!(entry.address().as_bytes().len() <= 256);
+    assert!(entry.service().as_bytes().len() <= 32);
+    printable(&entry.address());
+    printable(&entry.service());
+    if let Ok(nqn) = entry.subsystem_nqn() {
+        assert!((1..=223).contains(&nqn.as_str().len()));
+    }
+    let _ = (entry.port(), entry.sectype());
 }
 
 /// The Asymmetric Namespace Access log page.

@@ -1,10 +1,12 @@
 //! Discovery log page (LID 70h; Base 2.1, section 5.1.12): a header of 1,024 bytes, then
-//! entries of 1,024 bytes, one for each way to reach a subsystem.
+//! entries of 1,024 bytes, one for each way to reach a subsystem. Extended entries go on with what
+//! [`ExtendedDiscoveryEntry`](super::ExtendedDiscoveryEntry) has.
 
 use core::fmt;
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
+use super::discovery_records::DiscoveryRecords;
 use crate::identify::{Ascii, write_ascii};
 use crate::nqn::{Nqn, NqnError};
 use crate::wire::wire;
@@ -36,6 +38,11 @@ impl DiscoveryHeader {
     pub const DLPF_PORT_LOCAL: u8 = 1 << 1;
     /// Bit 2 of DLPF, and of the Log Specific Parameter: entries of all subsystems.
     pub const DLPF_ALL_SUBSYSTEMS: u8 = 1 << 2;
+
+    /// Whether the entries are of the extended format.
+    pub const fn is_extended(&self) -> bool {
+        self.dlpf & Self::DLPF_EXTENDED != 0
+    }
 
     /// A header for this many entries of the plain format.
     pub fn new(genctr: u64, numrec: u64) -> Self {
@@ -302,23 +309,30 @@ impl core::error::Error for TextTooLong {}
 pub struct DiscoveryLog<'a> {
     /// The header.
     pub header: &'a DiscoveryHeader,
-    /// The entries, as many as the header claims and the bytes hold.
-    pub entries: &'a [DiscoveryEntry],
+    entries: &'a [u8],
 }
 
 impl<'a> DiscoveryLog<'a> {
-    /// Reads a page of the plain format; `None` if it does not even hold a header.
+    /// Reads a page of either format; `None` if it does not even hold a header.
     pub fn parse(page: &'a [u8]) -> Option<Self> {
-        let (header, rest) = DiscoveryHeader::ref_from_prefix(page).ok()?;
-        let held = rest.len() / size_of::<DiscoveryEntry>();
-        let count = usize::try_from(header.numrec.get()).map_or(held, |numrec| numrec.min(held));
-        let (entries, _) = <[DiscoveryEntry]>::ref_from_prefix_with_elems(rest, count).ok()?;
+        let (header, entries) = DiscoveryHeader::ref_from_prefix(page).ok()?;
         Some(Self { header, entries })
+    }
+
+    /// The entries, as many as the header claims. If they are not all there, they end with an
+    /// error.
+    pub fn records(&self) -> DiscoveryRecords<'a> {
+        DiscoveryRecords::new(self.header, self.entries)
+    }
+
+    /// What all entries have that could be read.
+    pub fn entries(&self) -> impl Iterator<Item = &'a DiscoveryEntry> + Clone {
+        self.records().map_while(Result::ok).map(|record| record.entry)
     }
 
     /// Whether all entries that the header claims are here.
     pub fn is_complete(&self) -> bool {
-        u64::try_from(self.entries.len()).is_ok_and(|len| len == self.header.numrec.get())
+        self.records().all(|record| record.is_ok())
     }
 }
 
@@ -386,15 +400,15 @@ mod tests {
         );
         page.extend_from_slice(entry().as_bytes());
         let log = DiscoveryLog::parse(&page).unwrap();
-        assert_eq!((log.entries.len(), log.is_complete()), (1, false));
+        assert_eq!((log.entries().count(), log.is_complete()), (1, false));
         page.extend_from_slice(entry().as_bytes());
         page.extend_from_slice(entry().as_bytes());
         let log = DiscoveryLog::parse(&page).unwrap();
-        assert_eq!((log.entries.len(), log.is_complete()), (2, true));
+        assert_eq!((log.entries().count(), log.is_complete()), (2, true));
         assert!(DiscoveryLog::parse(&page[..1023]).is_none());
         for end in 1024..page.len() {
             assert_eq!(
-                DiscoveryLog::parse(&page[..end]).unwrap().entries.len(),
+                DiscoveryLog::parse(&page[..end]).unwrap().entries().count(),
                 (end / 1024 - 1).min(2)
             );
         }
@@ -402,8 +416,9 @@ mod tests {
 
     #[test]
     fn a_page_that_claims_too_much_gives_what_it_holds() {
-        let page: Vec<u8> = std::vec![0xff; 5000];
+        let mut page: Vec<u8> = std::vec![0xff; 5000];
+        page[18] = 0;
         let log = DiscoveryLog::parse(&page).unwrap();
-        assert_eq!((log.entries.len(), log.is_complete()), (3, false));
+        assert_eq!((log.entries().count(), log.is_complete()), (3, false));
     }
 }

@@ -85,6 +85,8 @@ impl SupportedLogPages {
     pub const SUPPORTED: u32 = 1 << 0;
     /// IOS: an offset may count entries.
     pub const INDEX_OFFSET: u32 = 1 << 1;
+    /// LIDSP of the Discovery page, bit 0: extended entries can be asked for.
+    pub const DISCOVERY_EXTENDED: u32 = 1 << 16;
     /// LIDSP of the Discovery page, bit 1: only entries of one port can be asked for.
     pub const DISCOVERY_PORT_LOCAL: u32 = 1 << 17;
 

@@ -3,6 +3,7 @@
 mod ana;
 mod changed_namespaces;
 mod discovery;
+mod discovery_records;
 mod effects;
 mod error;
 mod firmware;
@@ -15,6 +16,10 @@ pub use changed_namespaces::ChangedNamespaceList;
 pub use discovery::{
     DiscoveryEntry, DiscoveryHeader, DiscoveryLog, TextTooLong, adrfam, eflags, sectype, subtype,
     treq, trtype,
+};
+pub use discovery_records::{
+    DiscoveryError, DiscoveryRecord, DiscoveryRecords, ExtendedAttribute, ExtendedAttributeHeader,
+    ExtendedAttributes, ExtendedDiscoveryEntry, exattype,
 };
 pub use effects::{CommandEffects, FeatureEffects, SupportedLogPages};
 pub use error::ErrorLogEntry;

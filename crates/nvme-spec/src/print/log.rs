@@ -5,19 +5,22 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::identify::{Celsius, Named};
 use super::{FieldSink, Fields, Value, debug_as_line, give};
+use crate::identify::Ascii;
 use crate::log::{
     AnaGroup, AnaGroupDescriptor, AnaGroups, AnaHeader, ChangedNamespaceList, CommandEffects,
-    DiscoveryEntry, DiscoveryHeader, DiscoveryLog, ErrorLogEntry, FeatureEffects, FirmwareSlotLog,
-    GetLogPage, RegisteredController, ReservationNotification, ReservationReport,
-    ReservationStatus, SmartLog, SupportedLogPages, adrfam, eflags, lid, notification, rtype,
-    sectype, subtype, treq, trtype,
+    DiscoveryEntry, DiscoveryHeader, DiscoveryLog, DiscoveryRecord, ErrorLogEntry,
+    ExtendedAttribute, ExtendedAttributeHeader, ExtendedAttributes, ExtendedDiscoveryEntry,
+    FeatureEffects, FirmwareSlotLog, GetLogPage, RegisteredController, ReservationNotification,
+    ReservationReport, ReservationStatus, SmartLog, SupportedLogPages, adrfam, eflags, exattype,
+    lid, notification, rtype, sectype, subtype, treq, trtype,
 };
 use crate::{feature, log, opcode};
 
 debug_as_line! {
     AnaGroupDescriptor, AnaHeader, ChangedNamespaceList, CommandEffects, DiscoveryEntry,
-    DiscoveryHeader, ErrorLogEntry, FeatureEffects, FirmwareSlotLog, RegisteredController,
-    ReservationNotification, ReservationStatus, SmartLog, SupportedLogPages,
+    DiscoveryHeader, ErrorLogEntry, ExtendedAttributeHeader, ExtendedDiscoveryEntry,
+    FeatureEffects, FirmwareSlotLog, RegisteredController, ReservationNotification,
+    ReservationStatus, SmartLog, SupportedLogPages,
 }
 
 impl Fields for GetLogPage {
@@ -274,10 +277,13 @@ impl Fields for AnaFields<'_> {
     }
 }
 
+/// Discovery Log Page Flags.
+const DLPF: &[(u8, &str)] = &[(0, "extended"), (1, "port local"), (2, "all subsystems")];
+
 impl Fields for DiscoveryHeader {
     fn fields(&self, out: &mut dyn FieldSink) {
         give!(out, self; number: genctr, numrec, recfmt);
-        out.bits("dlpf", self.dlpf, &[(0, "extended"), (1, "port local"), (2, "all subsystems")]);
+        out.bits("dlpf", self.dlpf, DLPF);
         give!(out, self; number: tdlpl);
     }
 }
@@ -285,7 +291,13 @@ impl Fields for DiscoveryHeader {
 impl Fields for DiscoveryLog<'_> {
     fn fields(&self, out: &mut dyn FieldSink) {
         out.number("genctr", self.header.genctr);
-        out.objects("records", self.entries.iter());
+        if self.header.dlpf != 0 {
+            out.bits("dlpf", self.header.dlpf, DLPF);
+        }
+        out.objects("records", self.records().map_while(Result::ok));
+        if let Some(Err(error)) = self.records().find(Result::is_err) {
+            out.text("error", error);
+        }
     }
 }
 
@@ -303,12 +315,66 @@ impl Fields for DiscoveryEntry {
         out.text("treq", treq::name(self.treq));
         give!(out, self; number: portid);
         out.text("trsvcid", self.service());
-        out.text("subnqn", crate::identify::Ascii::new(&self.subnqn));
+        out.text("subnqn", Ascii::new(&self.subnqn));
         out.text("traddr", self.address());
         out.text("eflags", EntryFlags(self.eflags.get()));
         if let Some(sectype) = self.sectype() {
             out.text("sectype", sectype::name(sectype));
         }
+    }
+}
+
+/// A plain entry, and the attributes of an extended one that has some.
+impl Fields for DiscoveryRecord<'_> {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        self.entry.fields(out);
+        if self.attributes.clone().next().is_some() {
+            out.objects("attributes", self.attributes.clone());
+        }
+    }
+}
+
+impl fmt::Debug for DiscoveryRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DiscoveryRecord {{ {} }}", super::Line(self))
+    }
+}
+
+impl Fields for ExtendedDiscoveryEntry {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        self.entry.fields(out);
+        give!(out, self; number: tel, numexat);
+    }
+}
+
+impl Fields for ExtendedAttributeHeader {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        out.number_as("exattype", self.exattype, exattype::name(self.exattype.get()));
+        give!(out, self; number: exatlen);
+    }
+}
+
+impl Fields for ExtendedAttribute<'_> {
+    fn fields(&self, out: &mut dyn FieldSink) {
+        out.number_as("exattype", self.exattype, exattype::name(self.exattype));
+        match self.exattype {
+            exattype::LABEL_ASCII | exattype::LABEL_UTF8 => {
+                out.text("exatval", Ascii::new(self.value));
+            }
+            _ => out.bytes("exatval", self.value),
+        }
+    }
+}
+
+impl fmt::Debug for ExtendedAttribute<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExtendedAttribute {{ {} }}", super::Line(self))
+    }
+}
+
+impl fmt::Debug for ExtendedAttributes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
     }
 }
 

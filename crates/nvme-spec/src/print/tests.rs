@@ -13,7 +13,7 @@ use crate::identify::{
 };
 use crate::log::{
     AnaGroupDescriptor, AnaHeader, AnaState, DiscoveryEntry, DiscoveryHeader, DiscoveryLog,
-    SmartLog, adrfam, lid, subtype,
+    ExtendedDiscoveryEntry, SmartLog, adrfam, lid, subtype,
 };
 use crate::{Cqe, Nqn, SglDescriptor, Sqe, Status, opcode, pdu, property};
 
@@ -164,6 +164,27 @@ fn a_discovery_log_is_json_as_nvme_cli_has_it() {
         Json(&LogPageFields { lid: lid::DISCOVERY, page: &page }).to_string(),
         Json(&log).to_string()
     );
+}
+
+#[test]
+fn extended_entries_of_a_discovery_log_are_printed_with_their_attributes() {
+    let entry = DiscoveryEntry::tcp(subtype::NVM, &Nqn::DISCOVERY, adrfam::IPV4, "192.0.2.1", "1");
+    let mut labelled = ExtendedDiscoveryEntry::new(entry.unwrap());
+    labelled.tel.set(1032 + 12);
+    labelled.numexat.set(1);
+    let mut header = DiscoveryHeader::new(3, 2);
+    header.dlpf = DiscoveryHeader::DLPF_EXTENDED;
+    let label = b"\x03\0\x08\0a\x1b\xc3\xb6\0\0\0\0";
+    let last = ExtendedDiscoveryEntry::new(labelled.entry);
+    let page = [header.as_bytes(), labelled.as_bytes(), label, last.as_bytes()].concat();
+    let shown = |page: &[u8]| Line(&DiscoveryLog::parse(page).unwrap()).to_string();
+    let text = shown(&page);
+    assert!(text.starts_with("genctr=3 dlpf=0x1 (extended) "), "{text}");
+    assert!(text.contains("exattype=3 (admin label, UTF-8) exatval=a\u{fffd}\u{f6}"), "{text}");
+    assert_eq!(text.matches("trtype=tcp").count(), 2, "{text}");
+    let text = shown(&page[..page.len() - 1]);
+    assert_eq!(text.matches("trtype=tcp").count(), 1, "{text}");
+    assert!(text.ends_with("error=\"a discovery entry ends past its log page\""), "{text}");
 }
 
 #[test]

@@ -76,7 +76,8 @@ impl Controller {
         let mut log = SupportedLogPages::of(self.pages().iter().copied());
         if let Role::Discovery(_) = self.role {
             let entry = &mut log.lids[usize::from(lid::DISCOVERY)];
-            entry.set(entry.get() | SupportedLogPages::DISCOVERY_PORT_LOCAL);
+            let kinds = SupportedLogPages::DISCOVERY_EXTENDED;
+            entry.set(entry.get() | kinds | SupportedLogPages::DISCOVERY_PORT_LOCAL);
         }
         log
     }
@@ -87,7 +88,8 @@ impl Controller {
             (Role::Discovery(lookup), lid::DISCOVERY) => {
                 let local = get.lsp & DiscoveryHeader::DLPF_PORT_LOCAL != 0;
                 let only = local.then(|| association.port().id());
-                discovery::page(&lookup.directory.load(), &lookup.asker, only).to_bytes()
+                let extended = get.lsp & DiscoveryHeader::DLPF_EXTENDED != 0;
+                discovery::page(&lookup.directory.load(), &lookup.asker, only, extended).to_bytes()
             }
             // Each is read once; one that the host does not get stays.
             (Role::Io, lid::RESERVATION_NOTIFICATION)

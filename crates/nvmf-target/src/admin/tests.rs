@@ -394,7 +394,7 @@ mod discovery_controller {
     }
 
     #[test]
-    fn only_what_is_reached_by_the_same_port_can_be_asked_for() {
+    fn entries_of_one_port_and_extended_ones_can_be_asked_for() {
         let mut directory = Directory::new(Nqn::DISCOVERY);
         directory.subsystems.push(subsystem());
         let port = Arc::new(Port::new(2, "192.0.2.1:4421".parse().unwrap()));
@@ -410,15 +410,20 @@ mod discovery_controller {
         let mut c = Controller::discovery(association, lookup, 0, Instant::now());
         assert_eq!(set_cc(&mut c, Cc(1)), success());
         let mut read = |lsp| {
-            let get = GetLogPage { lsp, ..GetLogPage::new(lid::DISCOVERY, 0, 6144).unwrap() };
-            let page = data(&mut c, &get.to_sqe(), 6144);
+            let get = GetLogPage { lsp, ..GetLogPage::new(lid::DISCOVERY, 0, 6400).unwrap() };
+            let page = data(&mut c, &get.to_sqe(), 6400);
             let log = nvme_spec::log::DiscoveryLog::parse(&page).unwrap();
-            let ports: Vec<u16> = log.entries.iter().map(|entry| entry.portid.get()).collect();
-            (log.header.dlpf, ports)
+            let ports: Vec<u16> = log.entries().map(|entry| entry.portid.get()).collect();
+            assert!(log.is_complete());
+            assert!(log.records().all(|record| record.unwrap().attributes.next().is_none()));
+            (log.header.dlpf, log.header.tdlpl.get(), ports)
         };
-        assert_eq!(read(0), (0, vec![1, 1, 2, 2, 9]));
-        assert_eq!(read(0b010), (0b010, vec![2, 2]));
-        assert_eq!(read(0b101), (0, vec![1, 1, 2, 2, 9]), "what is not there is not said to be");
+        let all = vec![1, 1, 2, 2, 9];
+        assert_eq!(read(0), (0, 1024 * 6, all.clone()));
+        assert_eq!(read(0b010), (0b010, 1024 * 3, vec![2, 2]));
+        assert_eq!(read(0b001), (0b001, 1024 + 5 * 1032, all.clone()));
+        assert_eq!(read(0b011), (0b011, 1024 + 2 * 1032, vec![2, 2]));
+        assert_eq!(read(0b100), (0, 1024 * 6, all), "what is not there is not said to be");
     }
 
     #[test]
@@ -427,7 +432,7 @@ mod discovery_controller {
         let pages = data(&mut c, &log(lid::SUPPORTED, 0, 1024), 1024);
         let pages = SupportedLogPages::ref_from_bytes(&pages).unwrap();
         assert!(pages.supported().eq([0x00, 0x12, 0x70]));
-        assert_eq!(pages.lids[0x70], 0x2_0001, "port local entries");
+        assert_eq!(pages.lids[0x70], 0x3_0001, "extended and port local entries");
         let features = data(&mut c, &log(lid::FEATURE_EFFECTS, 0, 1024), 1024);
         let features = FeatureEffects::ref_from_bytes(&features).unwrap();
         let known = (0..=u8::MAX).zip(&features.fids).filter(|(_, effects)| effects.get() != 0);
@@ -450,6 +455,15 @@ mod discovery_controller {
         let after = data(&mut c, &log(lid::DISCOVERY, 0, 16), 16);
         assert_ne!(before[..8], after[..8], "the generation");
         assert_eq!((before[8], after[8]), (2, 1), "the number of entries");
+    }
+
+    #[test]
+    fn a_host_that_gave_no_keep_alive_timeout_has_two_minutes() {
+        let mut c = discovery().0;
+        let minutes = |n: u64| Instant::now() + Duration::from_secs(60 * n);
+        assert!(!c.has_expired(minutes(1)));
+        assert!(c.deadline().is_some_and(|end| end > minutes(1)));
+        assert!(c.has_expired(minutes(3)));
     }
 
     #[test]

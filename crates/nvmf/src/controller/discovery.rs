@@ -1,6 +1,6 @@
 //! The Discovery log page, as a discovery controller builds it (Base 2.1, section 5.1.12.3.1).
 
-use nvme_spec::log::{DiscoveryEntry, DiscoveryHeader};
+use nvme_spec::log::{DiscoveryEntry, DiscoveryHeader, ExtendedDiscoveryEntry};
 use zerocopy::IntoBytes;
 
 /// A Discovery log page: entries under a generation counter.
@@ -43,7 +43,8 @@ impl DiscoveryLogPage {
     }
 
     /// The same as the answer to a host that asked for a page of this kind
-    /// ([`DiscoveryHeader::DLPF_PORT_LOCAL`] and its like), for whom the entries were chosen.
+    /// ([`DiscoveryHeader::DLPF_PORT_LOCAL`] and its like), for whom the entries were chosen. With
+    /// [`DiscoveryHeader::DLPF_EXTENDED`] they are written as extended ones without attributes.
     #[must_use]
     pub fn with_flags(self, flags: u8) -> Self {
         Self { flags, ..self }
@@ -67,15 +68,20 @@ impl DiscoveryLogPage {
         }
     }
 
-    /// The whole page: 1024 bytes of header, 1024 for each entry. Cut it with
-    /// [`log_page_part`].
+    /// The whole page: 1024 bytes of header, 1024 for each entry or 1032 for an extended one. Cut
+    /// it with [`log_page_part`].
     pub fn to_bytes(&self) -> Vec<u8> {
         let numrec = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
         let header = DiscoveryHeader::new(self.generation, numrec);
-        let header = DiscoveryHeader { dlpf: self.flags, ..header };
-        let mut page = header.as_bytes().to_vec();
-        page.extend_from_slice(self.entries.as_bytes());
-        page
+        let mut header = DiscoveryHeader { dlpf: self.flags, ..header };
+        if !header.is_extended() {
+            return [header.as_bytes(), self.entries.as_bytes()].concat();
+        }
+        let entries = self.entries.iter().map(|entry| ExtendedDiscoveryEntry::new(*entry));
+        let entries: Vec<_> = entries.collect();
+        let length = size_of::<DiscoveryHeader>().saturating_add(entries.as_bytes().len());
+        header.tdlpl.set(u32::try_from(length).unwrap_or(u32::MAX));
+        [header.as_bytes(), entries.as_bytes()].concat()
     }
 }
 
@@ -113,7 +119,21 @@ mod tests {
         let log = DiscoveryLog::parse(&page).unwrap();
         assert!(log.is_complete());
         assert_eq!(log.header.tdlpl, 3072);
-        assert_eq!(log.entries, [entry("4420"), entry("4421")]);
+        assert!(log.entries().eq(&[entry("4420"), entry("4421")]));
+    }
+
+    #[test]
+    fn extended_entries_are_those_of_the_plain_page() {
+        let page = DiscoveryLogPage::new(vec![entry("4420"), entry("4421")]);
+        let flags = DiscoveryHeader::DLPF_EXTENDED | DiscoveryHeader::DLPF_PORT_LOCAL;
+        let bytes = page.with_flags(flags).to_bytes();
+        assert_eq!(bytes.len(), 1024 + 2 * 1032);
+        let log = DiscoveryLog::parse(&bytes).unwrap();
+        assert!(log.is_complete());
+        assert_eq!((log.header.dlpf, log.header.tdlpl.get()), (flags, 3088));
+        assert!(log.entries().eq(&[entry("4420"), entry("4421")]));
+        let none = DiscoveryLogPage::new(vec![]).with_flags(flags).to_bytes();
+        assert_eq!((none.len(), none[20..24].to_vec()), (1024, vec![0, 4, 0, 0]));
     }
 
     #[test]

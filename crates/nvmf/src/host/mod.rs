@@ -16,7 +16,7 @@ mod queue_pair;
 
 pub use association::Association;
 pub use dial::{Dial, TcpDialer};
-pub use discovery::DiscoveryLog;
+pub use discovery::{DiscoveryAttribute, DiscoveryLog};
 pub use identify::{NamespaceIds, NamespaceInfo};
 pub use options::HostOptions;
 pub use queue_pair::{CommandId, Completion, ConnectOptions, QueuePair, TcpQueue};

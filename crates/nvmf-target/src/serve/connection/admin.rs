@@ -166,6 +166,16 @@ impl Connection {
             }
         }
         self.tell_events();
+        self.arm_anew(cx);
+    }
+
+    /// Sets the timer for what may have another time now: a host can ask to be given up sooner.
+    fn arm_anew(&mut self, cx: &mut Context) {
+        // When it ends, the timer is for that.
+        if let (Life::Serving, Stage::Admin(admin)) = (self.life, &self.stage) {
+            let deadline = admin.deadline();
+            self.arm(cx, deadline);
+        }
     }
 
     /// Answers the requests that wait for events with those that there are.

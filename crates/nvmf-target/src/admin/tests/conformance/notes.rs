@@ -487,10 +487,10 @@ pub(super) const LOGS: Notes = &[
     ),
     note(
         0x70,
-        "What the host may use, at each port; with PLEO, at the port it came to. EXTDLPE and ALLSUBE are not there, and DLPF says so.",
+        "What the host may use, at each port; with PLEO, at the port it came to. With EXTDLPE, as extended entries without attributes. ALLSUBE is not there, and DLPF says so: what a host may not use is not for it to know of.",
         &[
             "the_page_is_read_in_any_parts_with_zeroes_past_its_end",
-            "only_what_is_reached_by_the_same_port_can_be_asked_for",
+            "entries_of_one_port_and_extended_ones_can_be_asked_for",
             "a_host_is_told_of_what_it_may_use_where_it_may",
         ],
     ),
