@@ -174,3 +174,46 @@ fn import_of_what_cannot_be_served_fails_and_says_why() {
     common::one_line(&error);
     assert!(error.contains("not JSON"), "{error}");
 }
+
+/// What stands in the documentation, by the language that its block says.
+fn documented(language: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let begin = format!("```{language}\n");
+    let blocks = document.split(&begin).skip(1);
+    blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_the_documentation_shows_is_right_and_has_every_key() {
+    let blocks = documented("toml");
+    assert_eq!(blocks.len(), 2);
+    for block in &blocks {
+        let (_dir, path) = file("target.toml", block);
+        shown(&["check"], &path);
+    }
+    // A key that is known is in the long example: an unknown one makes the program list them.
+    for (table, at) in [
+        ("", "x = 1\n"),
+        ("[discovery]", "[discovery]\nx = 1\n"),
+        ("[[discovery.referral]]", "[[discovery.referral]]\nx = 1\n"),
+        ("[metrics]", "[metrics]\nx = 1\n"),
+        ("[[port]]", "[[port]]\nx = 1\n"),
+        ("[[subsystem]]", "[[subsystem]]\nx = 1\n"),
+        ("[[subsystem.namespace]]", "[[subsystem]]\n[[subsystem.namespace]]\nx = 1\n"),
+        (
+            "[subsystem.namespace.limits]",
+            "[[subsystem]]\n[[subsystem.namespace]]\n[subsystem.namespace.limits]\nx = 1\n",
+        ),
+    ] {
+        let (_dir, path) = file("target.toml", at);
+        let error = text(&config(&["check"], &path).stderr);
+        let (_, known) = error.split_once("nown are ").unwrap();
+        for key in known.lines().next().unwrap().split(", ") {
+            let after = if table.is_empty() { Some(&*blocks[1]) } else { None };
+            let after = after.or_else(|| Some(blocks[1].split_once(table)?.1)).unwrap();
+            let is_shown = [format!("\n{key} = "), format!("[{key}]"), format!(".{key}]")];
+            assert!(is_shown.iter().any(|form| after.contains(form)), "no {key} in {table}");
+        }
+    }
+}

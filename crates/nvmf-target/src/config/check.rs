@@ -186,7 +186,7 @@ impl Check {
                  leave it out, or give a unique one",
             );
         }
-        let mut referrals: Vec<layout::Referral> = Vec::new();
+        let (mut referrals, mut seen) = (Vec::new(), BTreeSet::new());
         for (i, referral) in discovery.referrals.iter().enumerate() {
             let at = format!("discovery.referral[{i}]");
             let key = format!("{at}.address");
@@ -206,7 +206,7 @@ impl Check {
                          they would use"
                     ),
                 );
-            } else if referrals.iter().any(|r| r.address == address && r.nqn == nqn) {
+            } else if !seen.insert((address, nqn.clone())) {
                 self.wrong(&key, format!("there is another referral to {address}; leave one out"));
             }
             referrals.push(layout::Referral { address, nqn, port_id });
@@ -487,22 +487,21 @@ impl Check {
         if subsystem.hosts.is_some() {
             return;
         }
-        let ports = layout.ports.values().filter(|port| port.offers(&subsystem.nqn));
-        let exposed: Vec<String> = ports
-            .filter(|port| !is_loopback(port.listen.ip()))
-            .map(|port| port.listen.to_string())
-            .collect();
-        if !exposed.is_empty() {
-            self.wrong(
-                &format!("{at}.hosts"),
-                format!(
-                    "{} would be open to everybody who reaches {}; list hosts = \
-                     [\"nqn…\"], or write hosts = \"any\"",
-                    subsystem.nqn,
-                    exposed.join(", "),
-                ),
-            );
-        }
+        let mut exposed =
+            layout.ports_of(&subsystem.nqn).filter(|port| !is_loopback(port.listen.ip()));
+        let Some(first) = exposed.next() else { return };
+        let more = match exposed.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        self.wrong(
+            &format!("{at}.hosts"),
+            format!(
+                "{} would be open to everybody who reaches {}{more}; list hosts = [\"nqn…\"], or \
+                 write hosts = \"any\"",
+                subsystem.nqn, first.listen,
+            ),
+        );
     }
 }
 

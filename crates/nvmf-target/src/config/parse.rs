@@ -66,17 +66,32 @@ fn read(path: &Path) -> io::Result<String> {
 
 /// A text and where in it everything is.
 struct Document<'a> {
-    text: &'a str,
     root: Spanned<DeTable<'a>>,
+    lines: Lines,
+}
+
+/// Where the lines end. A file may have as many errors as lines.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(at, _)| at).collect())
+    }
+
+    /// The line of a byte, from 1.
+    fn number(&self, at: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < at)
+    }
 }
 
 impl<'a> Document<'a> {
     fn parse(text: &'a str) -> Result<Self, ConfigError> {
+        let lines = Lines::of(text);
         match DeTable::parse(text) {
-            Ok(root) => Ok(Self { text, root }),
+            Ok(root) => Ok(Self { root, lines }),
             Err(error) => {
                 let mut problem = Problem::new("", one_line(error.message()));
-                problem.line = error.span().map(|span| line(text, span.start));
+                problem.line = error.span().map(|span| lines.number(span.start));
                 Err(ConfigError::new(vec![problem]))
             }
         }
@@ -103,7 +118,7 @@ impl<'a> Document<'a> {
             };
             // What was taken out because it was wrong is not missing.
             if !problems.iter().any(|other| other.key == problem.key) {
-                problem.line = error.span().map(|span| line(self.text, span.start));
+                problem.line = error.span().map(|span| self.lines.number(span.start));
                 problems.push(problem);
             }
             if !taken_out || problems.len() >= MOST {
@@ -142,7 +157,7 @@ impl<'a> Document<'a> {
                 None => break,
             }
         }
-        found.map(|span| line(self.text, span.start))
+        found.map(|span| self.lines.number(span.start))
     }
 }
 
@@ -267,11 +282,6 @@ fn quoted(message: &str, beginning: &str) -> Option<String> {
 
 fn one_line(message: &str) -> String {
     message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
-}
-
-/// The line of a byte, from 1.
-fn line(text: &str, at: usize) -> usize {
-    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }
 
 /// The candidate that is most like a word, if one is like it.

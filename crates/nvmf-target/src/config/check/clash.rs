@@ -1,7 +1,7 @@
 //! What may be there once only.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use nvmf_storage::{NamespaceSpec, Source};
@@ -32,12 +32,11 @@ impl Check {
         let ports = config.ports.iter().enumerate();
         let ports = ports.map(|(i, port)| (format!("port[{i}]"), port.listen.as_str()));
         let metrics = config.metrics.iter().map(|m| ("metrics".to_owned(), m.listen.as_str()));
-        let mut by_port: BTreeMap<u16, Vec<(String, SocketAddr)>> = BTreeMap::new();
+        let mut by_port: BTreeMap<u16, BTreeMap<SocketAddr, String>> = BTreeMap::new();
         for (at, listen) in ports.chain(metrics) {
             let Ok(address) = value::socket_address(listen) else { continue };
             let others = by_port.entry(address.port()).or_default();
-            if let Some((other, there)) = others.iter().find(|(_, there)| overlap(*there, address))
-            {
+            if let Some((there, other)) = in_the_way(others, address) {
                 let what = if *there == address {
                     format!("{other} listens on {address}, too")
                 } else if covers(*there, address) {
@@ -48,7 +47,7 @@ impl Check {
                 let message = format!("{what}; give one another address or port");
                 self.wrong(&format!("{at}.listen"), message);
             }
-            others.push((at, address));
+            others.insert(address, at);
         }
     }
 
@@ -124,6 +123,19 @@ impl Check {
 pub(in super::super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     // Port 0 is another one each time.
     a.port() == b.port() && a.port() != 0 && (a == b || covers(a, b) || covers(b, a))
+}
+
+/// Which of these, all of one port, cannot be there at once with this address.
+fn in_the_way(
+    others: &BTreeMap<SocketAddr, String>,
+    address: SocketAddr,
+) -> Option<(&SocketAddr, &String)> {
+    let same = others.get_key_value(&address);
+    let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let all = all.map(|ip| others.get_key_value(&SocketAddr::new(ip, address.port())));
+    // What covers others covers the first, since IPv4 comes before IPv6.
+    let candidates = [same].into_iter().chain(all).chain([others.first_key_value()]);
+    candidates.flatten().find(|(there, _)| overlap(**there, address))
 }
 
 /// Whether one IP address stands for all of which the other is one.

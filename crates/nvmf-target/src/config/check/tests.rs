@@ -127,6 +127,10 @@ fn who_is_to_be_let_in_beyond_this_machine_has_to_be_said() {
         let error = config.resolve().unwrap_err().to_string();
         assert!(error.starts_with("subsystem[0].hosts: ") && error.contains(listen), "{error}");
         assert!(error.contains(A) && error.contains("hosts = \"any\""), "{error}");
+        config.ports.push(Port { listen: "192.0.2.9:1".into(), ..Port::default() });
+        let error = config.resolve().unwrap_err().to_string();
+        assert!(error.contains(&format!("reaches {listen} (and 1 more);")), "{error}");
+        config.ports.pop();
         config.subsystems[0].hosts = Some(HostList::Any);
         assert!(config.resolve().is_ok());
         config.subsystems[0].hosts = Some(HostList::Only(Vec::new()));
@@ -182,6 +186,21 @@ fn ports_that_are_wrong_are_said_to_be() {
         ),
     ]);
     assert_eq!(wrong(|c| c.ports[1].listen = "192.0.2.8:4420".into()), [""; 0]);
+    // Whichever stands first, and however many there are.
+    let listening = |addresses: [&str; 3]| {
+        wrong(|c| {
+            c.metrics = None;
+            c.ports = addresses.map(|at| Port { listen: at.into(), ..Port::default() }).into();
+        })
+        .len()
+    };
+    assert_eq!(listening(["192.0.2.8:1", "192.0.2.7:1", "0.0.0.0:1"]), 1);
+    assert_eq!(listening(["192.0.2.8:1", "0.0.0.0:1", "192.0.2.7:1"]), 2);
+    assert_eq!(listening(["[::1]:1", "0.0.0.0:1", "[::2]:1"]), 0);
+    assert_eq!(listening(["[::2]:1", "[::1]:1", "[::]:1"]), 1);
+    assert_eq!(listening(["[::2]:1", "192.0.2.7:1", "[::]:1"]), 1);
+    assert_eq!(listening(["0.0.0.0:1", "0.0.0.0:2", "[::]:1"]), 1);
+    assert_eq!(listening(["[::]:1", "0.0.0.0:1", "192.0.2.7:2"]), 1);
     assert_eq!(wrong(|c| c.ports.iter_mut().for_each(|p| p.listen = "0.0.0.0:0".into())), [""; 0]);
 }
 
