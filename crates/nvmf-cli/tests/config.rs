@@ -198,6 +198,7 @@ fn what_the_documentation_shows_is_right_and_has_every_key() {
         ("[discovery]", "[discovery]\nx = 1\n"),
         ("[[discovery.referral]]", "[[discovery.referral]]\nx = 1\n"),
         ("[metrics]", "[metrics]\nx = 1\n"),
+        ("[transport]", "[transport]\nx = 1\n"),
         ("[[port]]", "[[port]]\nx = 1\n"),
         ("[[subsystem]]", "[[subsystem]]\nx = 1\n"),
         ("[[subsystem.namespace]]", "[[subsystem]]\n[[subsystem.namespace]]\nx = 1\n"),

@@ -64,10 +64,12 @@ fn every_line_behind_a_connect_has_host_subsystem_controller_and_queue() {
         ("message", "I/O queue ended", 1),
         ("message", "host disconnected", 0),
         ("command", "(Identify)", 0),
-        ("command", "(Write)", 1),
-        ("response", "(Successful Completion)", 1),
     ] {
         assert!(has(key, text, qid), "no {key} {text} of queue {qid} in\n{log}");
+    }
+    // Which of the queues takes a write is a matter of time.
+    for (key, text) in [("command", "(Write)"), ("response", "(Successful Completion)")] {
+        assert!(has(key, text, 1) || has(key, text, 2), "no {key} {text} of a queue in\n{log}");
     }
     let broke = |line: &&Value| line["message"] == "the host broke the protocol";
     let broke = lines.iter().find(broke).unwrap();

@@ -7,8 +7,8 @@ use nvme_spec::identify::{
     IdentifyController, IdentifyNamespace,
 };
 use nvme_spec::log::{
-    AnaGroups, ChangedNamespaceList, DiscoveryEntry, DiscoveryLog, ErrorLogEntry, FirmwareSlotLog, GetLogPage,
-    SupportedLogPages,
+    AnaGroups, ChangedNamespaceList, DiscoveryEntry, DiscoveryLog, ErrorLogEntry, FirmwareSlotLog,
+    GetLogPage, SupportedLogPages,
 };
 use nvme_spec::nqn::NQN_FIELD;
 use nvme_spec::{HostId, Nqn, Sqe};

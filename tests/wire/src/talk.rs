@@ -93,11 +93,14 @@ fn log_pages(association: &mut Association) {
         (lid::CHANGED_NAMESPACES, 4096),
         (lid::COMMAND_EFFECTS, 4096),
         (lid::ANA, 1024),
+        (lid::SUPPORTED, 1024),
+        (lid::FEATURE_EFFECTS, 1024),
+        (lid::RESERVATION_NOTIFICATION, 64),
     ];
     for (lid, length) in known {
         association.log_page(page(lid), length).unwrap();
     }
-    for lid in [lid::SUPPORTED, lid::DISCOVERY, 0xee] {
+    for lid in [lid::DISCOVERY, 0xee] {
         refused(association.log_page(page(lid), 1024), Status::INVALID_LOG_PAGE);
     }
 }
@@ -120,7 +123,8 @@ fn features(association: &mut Association) {
         }
     }
     association.get_feature(fid::HOST_IDENTIFIER, Select::Current, 0, &mut [0; 16]).unwrap();
-    for fid in [fid::TIMESTAMP, fid::LBA_RANGE_TYPE, 0xc1] {
+    association.get_feature(fid::TIMESTAMP, Select::Current, 0, &mut [0; 8]).unwrap();
+    for fid in [fid::LBA_RANGE_TYPE, 0xc1] {
         let unknown = association.get_feature(fid, Select::Current, 0, &mut []);
         refused(unknown, Status::INVALID_FIELD);
     }
