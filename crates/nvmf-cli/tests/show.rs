@@ -130,6 +130,8 @@ fn log_shows_pages_by_name_and_number() {
     let discovery = format!("{}/nqn.2014-08.org.nvmexpress.discovery", server.portal());
     let log = json(&ok(&["log", &discovery, "discovery", "-o", "json"]));
     assert_eq!(log, json(&ok(&["discover", &server.portal(), "-o", "json"])));
+    let extended = json(&ok(&["log", &discovery, "discovery", "--lsp", "1", "-o", "json"]));
+    assert_eq!((&extended["dlpf"], &extended["records"]), (&1.into(), &log["records"]));
 }
 
 #[test]
