@@ -216,6 +216,8 @@ fn other_io_commands(queue: &mut QueuePair) {
     queue.execute(trim, Transfer::Write(&[IoSlice::new(&[0; 16])]), soon()).unwrap();
     queue.execute(io(nvm::VERIFY, 0, 1), Transfer::None, soon()).unwrap();
     queue.execute(io(nvm::FLUSH, 0, 0), Transfer::None, soon()).unwrap();
-    let unknown = queue.execute(io(nvm::WRITE_UNCORRECTABLE, 0, 1), Transfer::None, soon());
-    refused(unknown, Status::INVALID_OPCODE);
+    queue.execute(io(nvm::WRITE_UNCORRECTABLE, 0, 1), Transfer::None, soon()).unwrap();
+    let marked = queue.execute(io(nvm::VERIFY, 0, 1), Transfer::None, soon());
+    refused(marked, Status::UNRECOVERED_READ_ERROR);
+    queue.execute(io(nvm::WRITE_ZEROES, 0, 1), Transfer::None, soon()).unwrap();
 }
