@@ -71,8 +71,11 @@ fn structure(
     cns: u8,
     nsid: u32,
 ) -> anyhow::Result<()> {
+    // A list of command sets is of one controller, and all ones are the one that is asked. The
+    // lists of controllers begin with the identifier given.
+    let cntid = if cns == cns::COMMAND_SETS { u16::MAX } else { 0 };
     let page = association
-        .identify(cns, nsid, 0)
+        .identify(cns, nsid, cntid)
         .with_context(|| format!("CNS {cns:#04x} ({})", cns::name(cns)))?;
     let bytes = &page[..];
     macro_rules! as_type {

@@ -72,6 +72,9 @@ fn identify_shows_any_data_structure() {
     assert!(list.to_string().contains('1'), "{list}");
     let controller = json(&ok(&["identify", &server.target(), "--cns", "0x1", "-o", "json"]));
     assert_eq!(controller["subnqn"], NQN);
+    // The list of the controller that is asked, whatever its number is.
+    let sets = json(&ok(&["identify", &server.target(), "--cns", "0x1c", "-o", "json"]));
+    assert!(sets.is_object(), "{sets}");
     let error = common::fails(1, &["identify", &server.target(), "--cns", "0xc5"]);
     assert!(error.contains("CNS 0xc5") && error.contains("Invalid Field"), "{error}");
 }

@@ -39,6 +39,7 @@ SUPPORTED = (0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x0C, 0x12, 0x80)
 
 class Identify(Scenario):
     NAME = "identify"
+    STATE = True  # without one, reservations cannot persist, and feature 83h is refused
 
     def configuration(self):
         return {
