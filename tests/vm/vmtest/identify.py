@@ -100,6 +100,13 @@ class Identify(Scenario):
                         require(theirs < ours, f"nvme-cli saw {theirs}, and then nvmf {ours}")
                         continue
                     require(len(theirs) > 0, "nothing")
+                    if command == "id-iocs":
+                        # nvme-cli has a key for each combination, where nvmf has a list
+                        title = "I/O Command Set Combination["
+                        theirs = [value for key, value in theirs.items() if key.startswith(title)]
+                        wanted = [int(str(value), 0) for value in theirs]
+                        equal("combinations", [int(str(value), 0) for value in ours["iocsc"]], wanted)
+                        continue
                     self._all_of(f"{command}{option}", ours, theirs)
 
     def log_pages(self):
