@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use nvmf_storage::parse_size;
 
-use crate::args::Format;
+use crate::args::Output;
 
 pub(crate) const HELP: &str = "\
 A target that was started with --config, or with --control SOCKET, is looked at and changed while it
@@ -28,15 +28,8 @@ pub(crate) struct Ctl {
     #[arg(long, value_name = "PATH", env = "NVMF_CONTROL", global = true)]
     pub socket: Option<PathBuf>,
 
-    /// How to print.
-    #[arg(
-        short = 'o',
-        long = "output-format",
-        value_name = "FORMAT",
-        default_value = "normal",
-        global = true
-    )]
-    pub format: Format,
+    #[command(flatten)]
+    pub output: Output,
 
     #[command(subcommand)]
     pub command: Command,

@@ -21,7 +21,7 @@ pub(crate) fn default_socket() -> PathBuf {
 
 pub(crate) fn run(args: args::Ctl) -> anyhow::Result<()> {
     let socket = args.socket.unwrap_or_else(default_socket);
-    let format = args.format;
+    let format = args.output.format;
     match request(args.command)? {
         Ask::Once(request) => show(&call(&socket, &request)?, format),
         Ask::Top(options) => top::run(&socket, &options, format),
