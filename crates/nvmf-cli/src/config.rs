@@ -8,9 +8,10 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
+use nvmf_target::Hosts;
 use nvmf_target::config::layout::{Namespace, Port, Subsystem};
 use nvmf_target::config::nvmetcli::{self, ImportError, Warning};
-use nvmf_target::config::{Hosts, Layout, ReadError};
+use nvmf_target::config::{Layout, ReadError};
 
 use crate::args::Format;
 use crate::failure;

@@ -13,10 +13,11 @@ use nvmf_proto::queue::QueueSize;
 use nvmf_storage::{NamespaceSpec, parse_size};
 
 use super::error::{ConfigError, Problem};
-use super::layout::{self, AnaGroup, Hosts, Layout};
+use super::layout::{self, AnaGroup, Layout};
 use super::parse::nearest;
 use super::{Config, HostList, Limits, Namespace, Port, Size, Subsystem, Transport};
 use crate::limits::{self, InCapsule, MaxTransfer};
+use crate::subsystem::Hosts;
 
 mod clash;
 mod value;

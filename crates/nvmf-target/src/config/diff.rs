@@ -10,7 +10,8 @@ use nvmf_storage::{NamespaceSpec, Source};
 
 use super::check::overlap;
 use super::layout::{Discovery, Limits, Namespace, Port, Subsystem, Transport};
-use super::{AnaGroup, Hosts, Layout};
+use super::{AnaGroup, Layout};
+use crate::subsystem::Hosts;
 
 /// One step from a [`Layout`] to another, see [`diff`].
 #[derive(Debug, Clone, PartialEq, Eq)]

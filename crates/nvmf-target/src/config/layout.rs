@@ -16,6 +16,7 @@ use nvmf_storage::{NamespaceSpec, display_size};
 
 use super::{Config, HostList, Size};
 use crate::limits::{self, InCapsule, MaxTransfer};
+use crate::subsystem::Hosts;
 
 /// A target whose parts fit each other. There is no other way to one than [`Config::resolve`], so
 /// that what has a `Layout` need not check again:
@@ -252,7 +253,7 @@ impl Subsystem {
             serial: other(self.serial.as_str(), derived.as_str()),
             model: other(&self.model, limits::MODEL),
             firmware: other(&self.firmware, limits::FIRMWARE),
-            hosts: self.hosts.as_ref().map(Hosts::config),
+            hosts: self.hosts.as_ref().map(host_list),
             max_io_queues: (self.max_io_queues != limits::IO_QUEUES)
                 .then(|| self.max_io_queues.into()),
             max_transfer: (self.max_transfer != MaxTransfer::default())
@@ -267,29 +268,10 @@ impl Subsystem {
     }
 }
 
-/// Who may connect to a subsystem.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hosts {
-    /// Everybody, which was asked for by name.
-    Any,
-    /// These; nobody if there are none.
-    Only(BTreeSet<Nqn>),
-}
-
-impl Hosts {
-    /// Whether this host may.
-    pub fn allow(&self, host: &Nqn) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Only(hosts) => hosts.contains(host),
-        }
-    }
-
-    fn config(&self) -> HostList {
-        match self {
-            Self::Any => HostList::Any,
-            Self::Only(hosts) => HostList::Only(texts(hosts)),
-        }
+fn host_list(hosts: &Hosts) -> HostList {
+    match hosts {
+        Hosts::Any => HostList::Any,
+        Hosts::Only(hosts) => HostList::Only(texts(hosts)),
     }
 }
 

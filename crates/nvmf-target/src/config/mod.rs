@@ -54,7 +54,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use diff::{Change, diff};
 pub use error::{ConfigError, Problem, ReadError};
-pub use layout::{AnaGroup, Hosts, Layout};
+pub use layout::{AnaGroup, Layout};
 
 /// A target, as it is written down.
 ///

@@ -9,9 +9,7 @@ use nvmf_storage::{NamespaceSpec, Source};
 use super::state::Left;
 use super::{ManageError, StateFile};
 use crate::config::layout;
-use crate::{
-    Hosts, Limits, Namespace, NamespaceBuilder, Port, Referral, Subsystem, TargetBuilder, config,
-};
+use crate::{Hosts, Limits, Namespace, NamespaceBuilder, Port, Referral, Subsystem, TargetBuilder};
 
 pub(super) fn discovery(builder: TargetBuilder, discovery: &layout::Discovery) -> TargetBuilder {
     builder.discovery(discovery_nqn(discovery)).referrals(referrals(discovery))
@@ -44,11 +42,8 @@ pub(super) fn port(port: &layout::Port) -> Port {
 }
 
 /// Who may connect, where nothing that was said means everybody.
-pub(super) fn hosts(hosts: Option<&config::Hosts>) -> Hosts {
-    match hosts {
-        None | Some(config::Hosts::Any) => Hosts::Any,
-        Some(config::Hosts::Only(hosts)) => Hosts::Only(hosts.clone()),
-    }
+pub(super) fn hosts(hosts: Option<&Hosts>) -> Hosts {
+    hosts.cloned().unwrap_or(Hosts::Any)
 }
 
 /// Makes a subsystem and opens its namespaces; what hosts left on them is in the state.
