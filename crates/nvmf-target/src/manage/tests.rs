@@ -192,16 +192,7 @@ fn what_was_acknowledged_is_there_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
     let base = layout(&["mem:1M"]);
-    let (state, found) = StateFile::open(&path, &base).unwrap();
-    assert_eq!(found, base);
-    let running = Running::start(found, Some(state));
-    let _ = running
-        .manager
-        .edit(|config| {
-            add(config, "mem:2M");
-            Ok(())
-        })
-        .unwrap();
+    let running = changed_with_a_state(&path, &base);
     let _ = running.manager.resize(&nqn(), 1, Some(8 << 20)).unwrap();
     let layout_then = running.manager.layout();
     // Whatever happens to the process now, the file is whole.
@@ -221,7 +212,17 @@ fn a_reload_makes_the_file_the_truth_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
     let base = layout(&["mem:1M"]);
-    let (state, found) = StateFile::open(&path, &base).unwrap();
+    let running = changed_with_a_state(&path, &base);
+    let edited = layout(&["mem:1M", "null:1G", "null:2G"]);
+    let _ = running.manager.reload(edited.clone()).unwrap();
+    assert_eq!(running.nsids(), [1, 2, 3]);
+    assert_eq!(after_a_crash(&path, &edited).1, edited);
+}
+
+/// A target that keeps its state there, and has got a disk since it was started.
+fn changed_with_a_state(path: &Path, base: &Layout) -> Running {
+    let (state, found) = StateFile::open(path, base).unwrap();
+    assert_eq!(&found, base);
     let running = Running::start(found, Some(state));
     let _ = running
         .manager
@@ -230,10 +231,7 @@ fn a_reload_makes_the_file_the_truth_again() {
             Ok(())
         })
         .unwrap();
-    let edited = layout(&["mem:1M", "null:1G", "null:2G"]);
-    let _ = running.manager.reload(edited.clone()).unwrap();
-    assert_eq!(running.nsids(), [1, 2, 3]);
-    assert_eq!(after_a_crash(&path, &edited).1, edited);
+    running
 }
 
 /// What a target finds that is started after this moment. The file itself is still another's.
