@@ -234,7 +234,7 @@ impl Controller {
     ///
     /// With `finish` they are the last ones and the command is answered with success: by the
     /// flag in the data where flow control is off, else by a response capsule. The bytes are
-    /// taken from the [`PayloadSource`] under this slot until it is released.
+    /// taken from the [`PayloadSource`](crate::pdu::PayloadSource) under this slot until it is released.
     pub fn send_data(&mut self, slot: u16, length: u32, finish: bool) -> Result<(), TransferError> {
         let Some(s) = self.slots.live(slot) else {
             return Err(TransferError { offset: 0, length, total: 0 });
@@ -293,7 +293,7 @@ impl Controller {
         self.outgoing.push_back(Outgoing::Connected { slot, cqe });
     }
 
-    /// The answer of this slot is sent (see [`Batch::take_finished`]): it may be used again.
+    /// The answer of this slot is sent (see [`Batch::take_finished`](crate::pdu::Batch::take_finished)): it may be used again.
     pub fn release(&mut self, slot: u16) {
         self.slots.release(slot);
     }
