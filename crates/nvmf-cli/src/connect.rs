@@ -135,13 +135,25 @@ impl Connector {
                 None => dialer,
             })
             .and_then(|dialer| Association::connect(dialer, subsystem, self.options.clone()))
-            .map_err(|error| {
-                let (said, hint) = (said(&error), self.hint(&error, subsystem));
-                anyhow!("{said}{hint}")
-            })
+            .map_err(|error| self.explained(&error, subsystem))
             .with_context(|| {
                 format!("cannot connect to {subsystem} at {}", self.target.authority())
             })
+    }
+
+    /// An error of a connection to this subsystem, with what to try.
+    pub(crate) fn explained(&self, error: &Error, subsystem: &Nqn) -> anyhow::Error {
+        anyhow!("{}{}", said(error), self.hint(error, subsystem))
+    }
+
+    /// How this host connects.
+    pub(crate) fn options(&self) -> &HostOptions {
+        &self.options
+    }
+
+    /// What `--trace-pdus` means.
+    pub(crate) fn trace(&self) -> Option<&PduTrace> {
+        self.trace.as_ref()
     }
 
     /// What is needed to read and write the namespace that was named.

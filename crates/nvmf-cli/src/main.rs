@@ -15,6 +15,7 @@ mod identify;
 mod limits;
 mod log;
 mod output;
+mod paths;
 mod progress;
 mod property;
 mod read;

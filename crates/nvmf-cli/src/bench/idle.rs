@@ -9,8 +9,8 @@ use nvmf::proto::queue::QueueSize;
 use serde_json::json;
 
 use super::args::Bench;
+use super::crew::Stop;
 use super::live::Line;
-use super::session::Stop;
 use crate::args::Format;
 use crate::connect::Connector;
 use crate::{limits, output};
