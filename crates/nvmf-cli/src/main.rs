@@ -15,10 +15,12 @@ mod identify;
 mod limits;
 mod log;
 mod output;
+mod passthru;
 mod progress;
 mod property;
 mod read;
 mod serve;
+mod stop;
 mod target;
 mod transfer;
 mod write;
@@ -57,6 +59,8 @@ fn main() -> ExitCode {
         Command::Property(args) => property::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Feature(args) => feature::run(&args),
+        Command::AdminPassthru(args) => passthru::run(&args, passthru::Queue::Admin),
+        Command::IoPassthru(args) => passthru::run(&args, passthru::Queue::Io),
         Command::Read(args) => read::run(&args),
         Command::Write(args) => write::run(&args),
         Command::Bench(args) => bench::run(&args),

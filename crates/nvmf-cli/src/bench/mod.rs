@@ -24,12 +24,13 @@ use crate::args::Format;
 use crate::connect::Connector;
 use crate::failure::{self, Usage};
 use crate::output;
+use crate::progress::Line;
+use crate::stop::Stop;
 use args::Bench;
 use job::{Job, Shared};
-use live::Line;
 use plan::Plan;
 use report::Report;
-use session::{Failure, Session, Stop};
+use session::{Failure, Session};
 use tally::{Tally, Troubles};
 
 pub(crate) fn run(args: &Bench) -> anyhow::Result<()> {

@@ -1,7 +1,5 @@
 //! The connections of a benchmark and the threads that use them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
@@ -11,15 +9,15 @@ use nvmf::host::{Association, NamespaceInfo, TcpQueue};
 use nvmf::proto::queue::QueueSize;
 use nvmf::spec::identify::IdentifyController;
 use nvmf_host::{Options, Pace};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::args::Bench;
 use super::job::{Job, Shared};
-use super::live::{self, Line};
+use super::live;
 use super::plan::Plan;
 use super::tally::Tally;
 use crate::connect::Connector;
+use crate::progress::Line;
+use crate::stop::Stop;
 
 /// An association whose I/O queues are shared out among threads.
 pub(crate) struct Session {
@@ -234,26 +232,5 @@ impl Attendance<'_> {
         } else {
             self.line.say(live::describe(self.plan, &sum));
         }
-    }
-}
-
-/// Whether somebody pressed Ctrl-C.
-pub(crate) struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// The first signal ends the benchmark with what it has; the second one ends it at once.
-    pub(crate) fn on_signals() -> anyhow::Result<Self> {
-        const KILLED_BY: i32 = 128;
-        let asked = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_shutdown(signal, KILLED_BY + signal, Arc::clone(&asked))
-                .and_then(|_| flag::register(signal, Arc::clone(&asked)))
-                .context("cannot wait for signals")?;
-        }
-        Ok(Self(asked))
-    }
-
-    pub(crate) fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
     }
 }
