@@ -95,7 +95,7 @@ fn a_command_that_fails_says_its_status_and_fails() {
     let answer = json(&output.stdout);
     assert_eq!(answer["status"].as_u64().unwrap() & 0x7ff, 1, "{answer}");
     assert!(answer["status_name"].as_str().unwrap().contains("Invalid Command Opcode"));
-    let error = fails(1, &["io-passthru", &target, "-n", "9", "-o", "2", "-l", "4096"]);
+    let error = fails(1, &["io-passthru", &target, "-n", "0xfffffffe", "-o", "2", "-l", "4096"]);
     assert!(error.contains("Invalid Namespace or Format"), "{error}");
     let error = fails(1, &["io-passthru", &server.namespace(1), "-o", "2", "-l", "512"]);
     assert!(error.contains("Read (opcode 0x02) failed: "), "{error}");

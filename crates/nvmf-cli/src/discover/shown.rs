@@ -211,12 +211,13 @@ fn lines(changes: &Changes) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     let after = changes.changed.iter().map(|(_, after)| after);
-    let marked = (changes.added.iter().map(|entry| ("+", entry)))
-        .chain(changes.removed.iter().map(|entry| ("-", entry)))
-        .chain(after.map(|entry| ("~", entry)));
+    let marked = (changes.added.iter().map(|entry| ("+ ", entry)))
+        .chain(changes.removed.iter().map(|entry| ("- ", entry)))
+        .chain(after.map(|entry| ("~ ", entry)));
     for (mark, entry) in marked {
-        let [nqn, kind, transport, address, port, security] = cells(entry);
-        table.add_row([mark.to_owned(), nqn, kind, transport, address, port, security]);
+        let mut cells = cells(entry);
+        cells[0].insert_str(0, mark);
+        table.add_row(cells);
     }
     table.lines().fold(String::new(), |text, line| format!("{text}\n  {}", line.trim()))
 }
