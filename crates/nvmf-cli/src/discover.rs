@@ -6,6 +6,7 @@ mod mdns;
 mod shown;
 mod watch;
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -94,12 +95,12 @@ fn leave_out(controller: &DiscoveryController) -> anyhow::Error {
     .into()
 }
 
-fn show(visits: &[Asked], single: bool, format: Format) -> anyhow::Result<()> {
-    Ok(match (format, single) {
-        (Format::Json, true) => output::show(format, &Single(visits))?,
-        (Format::Json, false) => output::show(format, &Several(visits))?,
-        (Format::Normal, _) => output::print(shown::tables(visits, single))?,
-    })
+fn show(visits: &[Asked], single: bool, format: Format) -> io::Result<()> {
+    match (format, single) {
+        (Format::Json, true) => output::show(format, &Single(visits)),
+        (Format::Json, false) => output::show(format, &Several(visits)),
+        (Format::Normal, _) => output::print(shown::tables(visits, single)),
+    }
 }
 
 /// Says which referrals were not followed; how many of these would have been without a limit.

@@ -35,7 +35,8 @@ impl Watch {
 
     #[track_caller]
     fn line(&self) -> String {
-        self.lines.recv_timeout(Duration::from_secs(20)).expect("it tells nothing")
+        let line = self.lines.recv_timeout(Duration::from_secs(20));
+        line.unwrap_or_else(|_| panic!("it tells nothing"))
     }
 
     /// The next event, which has to be this one.

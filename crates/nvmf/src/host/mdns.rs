@@ -24,6 +24,7 @@ pub const SERVICES_MAX: usize = 256;
 /// What a link tells of its discovery controllers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "they are few, and none is kept")]
 pub enum MdnsEvent {
     /// This instance of the service is there, or has moved to here.
     Found {

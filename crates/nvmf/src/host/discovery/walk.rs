@@ -257,12 +257,15 @@ mod tests {
         }
     }
 
+    /// The port that was asked, by which visit it was referred to, and whether it answered.
+    type Step = (u16, Option<usize>, bool);
+
     /// The ports that are asked, of controllers that refer as the table says; others do not answer.
     fn asked(
         begin: &[u16],
         limits: &WalkLimits,
         table: &[(u16, &[u16])],
-    ) -> (Vec<(u16, Option<usize>, bool)>, Vec<PassedOver>) {
+    ) -> (Vec<Step>, Vec<PassedOver>) {
         let walked = walk(begin.iter().map(|port| at(*port)), limits, |controller| {
             let known = table.iter().find(|(port, _)| *port == controller.port());
             known.map(|(_, referrals)| log(referrals)).ok_or(())
