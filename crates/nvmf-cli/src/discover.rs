@@ -63,7 +63,9 @@ pub(crate) fn run(args: &Discover) -> anyhow::Result<()> {
     });
     line.clear();
     let Beginnings { single, wrong, .. } = beginnings;
-    if walked.visits.iter().any(|visit| visit.log.is_ok()) {
+    // Where one was asked for and does not answer, there is nothing but its error.
+    let list = args.output.format == Format::Json && !single;
+    if list || walked.visits.iter().any(|visit| visit.log.is_ok()) {
         show(&walked.visits, single, args.output.format)?;
     }
     let left = left_out(&walked.visits, &walked.passed_over);
@@ -75,7 +77,7 @@ fn ask(discoverer: &Discoverer, controller: &DiscoveryController) -> anyhow::Res
     let at = target::authority(controller.address(), controller.port());
     let mut association = match discoverer.connect(controller) {
         Ok(association) => association,
-        Err(Error::NotDiscovery { .. }) => return Err(leave_out(controller)),
+        Err(error @ Error::NotDiscovery { .. }) => return Err(error.into()),
         Err(error) => {
             let (nqn, options) = (controller.subsystem(), discoverer.options());
             return Err(connect::cannot_connect(&error, nqn, &at, options));
@@ -120,8 +122,10 @@ fn failed(visits: Vec<Asked>, others: usize, args: &Discover) -> anyhow::Result<
     let by: Vec<_> = visits.iter().map(|visit| visit.controller.to_string()).collect();
     let errors = visits.into_iter().filter_map(|visit| {
         let error = visit.log.err()?;
+        let io = matches!(error.downcast_ref(), Some(Error::NotDiscovery { .. }));
         Some(match visit.referred_by {
             Some(at) => error.context(format!("{} refers to another one", by[at])),
+            None if io => leave_out(&visit.controller),
             None => error,
         })
     });

@@ -85,6 +85,19 @@ fn a_referral_at_which_nobody_listens_is_said_and_the_rest_is_shown() {
 }
 
 #[test]
+fn a_referral_to_an_io_subsystem_is_no_wrong_usage() {
+    let own = "nqn.2026-01.org.example:no-discovery";
+    let other = Controlled::start(&CONFIG.replace(NQN, own));
+    let referring = referring(&[&address(&other)]);
+    let target = Controlled::start(&format!("{referring}nqn = \"{own}\"\n"));
+    let output = run(&["discover", &target.server.portal()]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains(&format!("{own} is no discovery subsystem")), "{error}");
+    assert!(text(&output.stdout).contains(NQN));
+}
+
+#[test]
 fn several_controllers_are_asked_and_those_that_fail_are_counted() {
     let (one, two) = (Server::start(&["mem:1M"]), Server::start(&["mem:1M"]));
     let both = [&*one.portal(), &two.portal()];

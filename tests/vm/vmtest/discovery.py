@@ -125,7 +125,7 @@ class Discovery(Scenario):
             self.found_by_avahi()
             self.found_by_nvmf()
         finally:
-            self.guest.run("kill $(cat /run/avahi-daemon/pid) $(cat /run/dbus/pid); true")
+            self.guest.run("kill $(cat /run/publish.pid /run/avahi-daemon/pid /run/dbus/pid); true")
 
     def found_by_avahi(self):
         with self.check("avahi finds the discovery service announced by mDNS"):
@@ -146,7 +146,7 @@ class Discovery(Scenario):
         with self.check("nvmf finds the discovery service that avahi announces, and the one of serve"):
             self.guest.run(
                 f"avahi-publish -s 'a guest' _nvme-disc._tcp 8009 p=tcp nqn={DISCOVERY_NQN} "
-                "< /dev/null > /tmp/publish.log 2>&1 &"
+                "< /dev/null > /tmp/publish.log 2>&1 & echo $! > /run/publish.pid"
             )
             # nothing listens in the guest, which nvmf says of it; serve is asked as well
             out, _ = self.command.run(
