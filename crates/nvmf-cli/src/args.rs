@@ -15,8 +15,8 @@ use nvmf_storage::{NamespaceSpec, parse_size};
 use nvmf_target::limits::{InCapsule, MaxTransfer};
 
 pub(crate) use values::{
-    Cpus, parse_byte, parse_cpus, parse_hostid, parse_in_capsule, parse_max_transfer, parse_number,
-    parse_seconds, parse_spin,
+    Cpus, parse_byte, parse_cpus, parse_dword, parse_hostid, parse_in_capsule, parse_max_transfer,
+    parse_number, parse_seconds, parse_spin,
 };
 
 use crate::bench::args::Bench;
@@ -78,15 +78,9 @@ pub(crate) enum Command {
     /// Look at and change a target that runs
     #[command(after_help = crate::ctl::args::HELP)]
     Ctl(crate::ctl::args::Ctl),
-    /// List the subsystems that a target offers
-    #[command(after_help = "\
-Examples:
-  nvmf discover nvme+tcp://127.0.0.1
-  nvmf discover -t tcp -a 192.0.2.7 -s 8009 -o json
-
-Where the port is left out it is 4420; dedicated discovery controllers listen on 8009. With -a, -n
-names a discovery subsystem that has an NQN of its own.")]
-    Discover(Discover),
+    /// List the subsystems that targets offer
+    #[command(after_help = crate::discover::args::HELP)]
+    Discover(crate::discover::args::Discover),
     /// Show what a controller and its namespaces say of themselves
     #[command(after_help = "\
 Examples:
@@ -117,6 +111,18 @@ Examples:
     /// Show a controller's features, or set one
     #[command(after_help = crate::feature::args::HELP)]
     Feature(crate::feature::args::Feature),
+    /// Send any admin command
+    #[command(
+        after_help = crate::passthru::args::ADMIN_HELP,
+        mut_args(crate::passthru::args::as_nvme_cli)
+    )]
+    AdminPassthru(crate::passthru::args::Passthru),
+    /// Send any I/O command
+    #[command(
+        after_help = crate::passthru::args::IO_HELP,
+        mut_args(crate::passthru::args::as_nvme_cli)
+    )]
+    IoPassthru(crate::passthru::args::Passthru),
     /// Copy bytes from a namespace to a file or standard output
     #[command(after_help = "\
 Examples:
@@ -167,6 +173,7 @@ impl Command {
             Self::Property(args) => Some(&mut args.connect),
             Self::Log(args) => Some(&mut args.connect),
             Self::Feature(args) => Some(&mut args.connect),
+            Self::AdminPassthru(args) | Self::IoPassthru(args) => Some(&mut args.connect),
             Self::Read(args) => Some(&mut args.connect),
             Self::Write(args) => Some(&mut args.connect),
             Self::Bench(args) => Some(&mut args.connect),
@@ -319,17 +326,6 @@ pub(crate) struct Serve {
     /// What `--trace-pdus` means.
     #[arg(skip)]
     pub trace: Option<PduTrace>,
-}
-
-/// `nvmf discover`
-#[derive(Args, Debug)]
-pub(crate) struct Discover {
-    /// nvme+tcp://HOST[:PORT]
-    pub target: Option<Target>,
-    #[command(flatten)]
-    pub output: Output,
-    #[command(flatten)]
-    pub connect: Connect,
 }
 
 /// `nvmf identify`

@@ -38,9 +38,14 @@ pub(crate) fn report(error: &anyhow::Error, timeout: Option<Duration>) -> ExitCo
         // Whoever read our output has seen enough.
         return ExitCode::FAILURE;
     }
-    let hint = timeout.filter(|_| timed_out(error)).map(limit).unwrap_or_default();
-    write(&format!("{}{hint}", one_line(error)));
+    write(&described(error, timeout));
     if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+}
+
+/// An error in one line, with what to try where the target did not answer in this time.
+pub(crate) fn described(error: &anyhow::Error, timeout: Option<Duration>) -> String {
+    let hint = timeout.filter(|_| timed_out(error)).map(limit).unwrap_or_default();
+    format!("{}{hint}", one_line(error))
 }
 
 /// Reports what clap says of a command line: help goes out as it is, an error in one line.

@@ -15,11 +15,13 @@ mod identify;
 mod limits;
 mod log;
 mod output;
+mod passthru;
 mod paths;
 mod progress;
 mod property;
 mod read;
 mod serve;
+mod stop;
 mod target;
 mod transfer;
 mod write;
@@ -58,6 +60,8 @@ fn main() -> ExitCode {
         Command::Property(args) => property::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Feature(args) => feature::run(&args),
+        Command::AdminPassthru(args) => passthru::run(&args, passthru::Queue::Admin),
+        Command::IoPassthru(args) => passthru::run(&args, passthru::Queue::Io),
         Command::Read(args) => read::run(&args),
         Command::Write(args) => write::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -320,6 +320,8 @@ fn every_subcommand_has_help_with_an_example() {
         "property",
         "log",
         "feature",
+        "admin-passthru",
+        "io-passthru",
         "read",
         "write",
         "bench",

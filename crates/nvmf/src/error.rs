@@ -78,6 +78,12 @@ pub enum Error {
         /// Its length in bytes.
         length: u64,
     },
+    /// What was asked as a discovery controller is an I/O controller.
+    #[error("{subsystem} is no discovery subsystem")]
+    NotDiscovery {
+        /// The subsystem's NQN.
+        subsystem: String,
+    },
     /// The discovery log changed each time while it was read.
     #[error("the discovery log changed each of the {attempts} times it was read")]
     DiscoveryUnstable {

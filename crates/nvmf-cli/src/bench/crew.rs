@@ -1,14 +1,10 @@
 //! The threads of a benchmark, and who looks after them meanwhile.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::With;
 use super::job::Job;
@@ -144,26 +140,5 @@ fn pin(cpu: Option<usize>) {
 fn pin(cpu: Option<usize>) {
     if let Some(cpu) = cpu {
         tracing::warn!(cpu, "threads are kept on CPUs on Linux only");
-    }
-}
-
-/// Whether somebody pressed Ctrl-C.
-pub(crate) struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// The first signal ends the benchmark with what it has; the second one ends it at once.
-    pub(crate) fn on_signals() -> anyhow::Result<Self> {
-        const KILLED_BY: i32 = 128;
-        let asked = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_shutdown(signal, KILLED_BY + signal, Arc::clone(&asked))
-                .and_then(|_| flag::register(signal, Arc::clone(&asked)))
-                .context("cannot wait for signals")?;
-        }
-        Ok(Self(asked))
-    }
-
-    pub(crate) fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
     }
 }

@@ -9,10 +9,10 @@ use nvmf::proto::queue::QueueSize;
 use serde_json::json;
 
 use super::args::Bench;
-use super::crew::Stop;
-use super::live::Line;
 use crate::args::Format;
 use crate::connect::Connector;
+use crate::progress::Line;
+use crate::stop::Stop;
 use crate::{limits, output};
 
 /// Opens associations with one I/O queue each and keeps them, all on this thread.
