@@ -128,20 +128,35 @@ impl Connector {
 
     /// Connects to this subsystem.
     pub(crate) fn connect_to(&self, subsystem: &Nqn) -> anyhow::Result<Association> {
-        let Target { host, port, .. } = &self.target;
-        TcpDialer::resolve(host, *port, Deadline::after(self.options.timeout))
-            .map(|dialer| match &self.trace {
-                Some(trace) => dialer.trace_pdus(trace.clone()),
-                None => dialer,
-            })
+        self.dialer()
             .and_then(|dialer| Association::connect(dialer, subsystem, self.options.clone()))
-            .map_err(|error| {
-                let (said, hint) = (said(&error), self.hint(&error, subsystem));
-                anyhow!("{said}{hint}")
-            })
-            .with_context(|| {
-                format!("cannot connect to {subsystem} at {}", self.target.authority())
-            })
+            .map_err(|error| self.explain(&error, subsystem))
+    }
+
+    /// The way to the target.
+    pub(crate) fn dialer(&self) -> Result<TcpDialer, Error> {
+        let Target { host, port, .. } = &self.target;
+        let dialer = TcpDialer::resolve(host, *port, Deadline::after(self.options.timeout))?;
+        Ok(match &self.trace {
+            Some(trace) => dialer.trace_pdus(trace.clone()),
+            None => dialer,
+        })
+    }
+
+    /// Who this host is, and how it connects.
+    pub(crate) fn options(&self) -> &HostOptions {
+        &self.options
+    }
+
+    /// Why it cannot connect, and what to try.
+    pub(crate) fn explain(&self, error: &Error, subsystem: &Nqn) -> anyhow::Error {
+        self.explain_at(error, subsystem, &self.target.authority())
+    }
+
+    /// The same of a target that is elsewhere, at `HOST:PORT`.
+    pub(crate) fn explain_at(&self, error: &Error, subsystem: &Nqn, at: &str) -> anyhow::Error {
+        let (said, hint) = (said(error), self.hint(error, subsystem, at));
+        anyhow!("{said}{hint}").context(format!("cannot connect to {subsystem} at {at}"))
     }
 
     /// What is needed to read and write the namespace that was named.
@@ -171,8 +186,7 @@ impl Connector {
     }
 
     /// What to try after an error, where that is known.
-    fn hint(&self, error: &Error, subsystem: &Nqn) -> String {
-        let at = self.target.authority();
+    fn hint(&self, error: &Error, subsystem: &Nqn, at: &str) -> String {
         match error {
             Error::Transport(TransportError::Io(e))
                 if e.kind() == std::io::ErrorKind::ConnectionRefused =>
@@ -180,6 +194,9 @@ impl Connector {
                 "; is a target listening there? (`nvmf serve` starts one)".to_owned()
             }
             Error::Transport(TransportError::TimedOut) => failure::limit(self.options.timeout),
+            Error::NoDigest { .. } => {
+                "; connect without -g and -G, or have the target offer them".to_owned()
+            }
             Error::Transport(TransportError::Closed) => "; is it an NVMe/TCP target?".to_owned(),
             Error::Connect(ConnectError::Invalid(parameter))
                 if parameter.name() == "subnqn" && !subsystem.is_discovery() =>
