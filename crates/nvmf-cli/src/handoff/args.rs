@@ -49,6 +49,8 @@ Examples:
 
 /// `nvmf connect`
 #[derive(Args, Debug)]
+// The group of this name is that of the options within.
+#[group(skip)]
 pub(crate) struct Connect {
     /// nvme+tcp://HOST[:PORT]/SUBNQN
     pub target: Option<Target>,
@@ -79,10 +81,9 @@ pub(crate) struct ConnectAll {
 
 /// `nvmf disconnect`
 #[derive(Args, Debug)]
-#[group(id = "what", required = true, multiple = true, args = ["nqn", "device"])]
 pub(crate) struct Disconnect {
     /// Controllers of this subsystem; may be given several times.
-    #[arg(short = 'n', long, value_name = "SUBNQN")]
+    #[arg(short = 'n', long, value_name = "SUBNQN", required_unless_present = "device")]
     pub nqn: Vec<String>,
     /// This controller, as nvme0 or /dev/nvme0; may be given several times, or several by commas.
     #[arg(short = 'd', long, value_name = "DEVICE", value_delimiter = ',')]
