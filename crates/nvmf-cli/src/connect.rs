@@ -144,6 +144,7 @@ impl Connector {
     }
 
     /// Who this host is, and how it connects.
+    #[cfg(target_os = "linux")]
     pub(crate) fn options(&self) -> &HostOptions {
         &self.options
     }

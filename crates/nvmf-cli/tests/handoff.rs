@@ -10,8 +10,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use common::controlled::Controlled;
-use common::{HOST, NQN, Server, fails, json, nvmf, ok, one_line, text};
+use common::controlled::{CONFIG, Controlled};
+use common::{HOST, NQN, Server, eventually, fails, json, nvmf, ok, one_line, text};
 use tempfile::TempDir;
 
 /// Some of what Linux 6.12 knows, and a byte more for each that may be written over it.
@@ -161,6 +161,18 @@ fn the_kernel_is_told_what_was_asked_for() {
 }
 
 #[test]
+fn of_a_name_the_kernel_gets_the_address_that_answers() {
+    let server = Server::start(&["mem:1M"]);
+    let machine = Machine::with_device();
+    // Where it is ::1, too, that comes first, and nobody listens there.
+    let url = format!("nvme+tcp://localhost:{}/{NQN}", server.port);
+    let error = machine.fails(1, &["connect", &url]);
+    assert!(error.contains("names no controller"), "{error}");
+    let written = machine.written();
+    assert!(written.starts_with("transport=tcp,traddr=127.0.0.1,"), "{written}");
+}
+
+#[test]
 fn without_a_check_the_target_is_not_asked() {
     let machine = Machine::with_device();
     let error =
@@ -215,16 +227,42 @@ fn connect_all_leaves_alone_what_is_connected() {
     assert_eq!(machine.written(), KNOWN);
 }
 
+/// A target that refers to discovery controllers at these addresses.
+fn refers_to(addresses: &[String]) -> String {
+    let referrals = addresses
+        .iter()
+        .map(|address| format!("\n[[discovery.referral]]\naddress = \"{address}\"\n"));
+    CONFIG.to_owned() + &referrals.collect::<String>()
+}
+
+#[test]
+fn referrals_that_lead_back_are_followed_once() {
+    let first = Controlled::start(CONFIG);
+    let first_address = format!("127.0.0.1:{}", first.server.port);
+    let second = Controlled::start(&refers_to(&[first_address]));
+    first.edit(&refers_to(&[format!("127.0.0.1:{}", second.server.port)]));
+    first.server.send("-HUP");
+    eventually("the first refers to the second", || {
+        text(&ok(&["discover", &first.server.portal()])).contains("referral")
+    });
+    let machine = Machine::with_device();
+    let args = ["connect-all", &first.server.portal(), "-o", "json", "--root", machine.root()];
+    let output = common::run(&args);
+    // Both have the same subsystem, which is another way to it.
+    let report = json(&output.stdout);
+    let places: Vec<_> =
+        report["failed"].as_array().unwrap().iter().map(|entry| entry["place"].clone()).collect();
+    let ports = [first.server.port, second.server.port];
+    assert_eq!(places, ports.map(|port| format!("tcp 127.0.0.1 {port}")), "{report}");
+    let said = text(&output.stderr);
+    assert!(!said.contains("there are more") && !said.contains("referral"), "{said}");
+}
+
 #[test]
 fn connect_all_follows_referrals_and_goes_on_after_failures() {
     let other = Server::start_with(&["--nqn", "nqn.2026-01.org.example:other"]);
-    let first = Controlled::start(&format!(
-        "[[port]]\nlisten = \"127.0.0.1:0\"\n[[subsystem]]\nnqn = \"{NQN}\"\nhosts = \"any\"\n\
-         [[subsystem.namespace]]\nsource = \"mem:1M\"\n\
-         [[discovery.referral]]\naddress = \"127.0.0.1:{}\"\n\
-         [[discovery.referral]]\naddress = \"127.0.0.1:1\"\n",
-        other.port
-    ));
+    let nobody = "127.0.0.1:1".to_owned();
+    let first = Controlled::start(&refers_to(&[format!("127.0.0.1:{}", other.port), nobody]));
     let machine = Machine::with_device();
     let args = ["connect-all", &first.server.portal(), "-o", "json", "--root", machine.root()];
     let output = common::run(&args);

@@ -3,7 +3,7 @@
 use nvmf::handoff::linux::{Kernel, traddr};
 
 use super::args::Connect;
-use super::{explain, made_text, options, plan, say_missing};
+use super::{explain, made_text, options, plan, require_kernel, say_missing};
 use crate::args::Format;
 use crate::connect::Connector;
 use crate::failure::Usage;
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &Connect) -> anyhow::Result<()> {
     let subsystem = connector.subsystem()?;
     let kernel = Kernel::at(&args.machine.root);
     // What this machine lacks is said first, whatever the target's name is.
-    kernel.fabrics.known_options()?;
+    require_kernel(&kernel)?;
     let dialer = connector.dialer().map_err(|error| connector.explain(&error, subsystem))?;
     let mut options = options(&args.kernel, &connector);
     options.nqn = subsystem.clone();

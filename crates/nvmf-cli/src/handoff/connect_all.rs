@@ -9,7 +9,7 @@ use nvmf::spec::Nqn;
 use nvmf::spec::print::{FieldSink, Fields};
 
 use super::args::ConnectAll;
-use super::{explain, made_text, options, plan, say_missing};
+use super::{explain, made_text, options, plan, require_kernel, say_missing};
 use crate::args::Format;
 use crate::connect::Connector;
 use crate::failure::{self, Usage};
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &ConnectAll) -> anyhow::Result<()> {
     let subsystem = connector.target.subsystem.clone().unwrap_or(Nqn::DISCOVERY);
     let kernel = Kernel::at(&args.machine.root);
     // What this machine lacks is said before the network is asked for anything.
-    kernel.fabrics.known_options()?;
+    require_kernel(&kernel)?;
     let failed = |error| connector.explain(&error, &subsystem);
     let dialer = connector.dialer().map_err(failed)?;
     let found = discover(&dialer, &subsystem, connector.options()).map_err(failed)?;

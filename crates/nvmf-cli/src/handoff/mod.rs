@@ -8,7 +8,8 @@ mod list;
 
 use std::fmt::Write;
 
-use nvmf::handoff::linux::{HandoffError, Made, Options, Plan};
+use nvmf::Deadline;
+use nvmf::handoff::linux::{HandoffError, Kernel, Made, Options, Plan};
 use nvmf::host::TcpDialer;
 use nvmf::spec::Nqn;
 use nvmf_storage::display_size;
@@ -50,6 +51,12 @@ fn options(kernel: &KernelOptions, connector: &Connector) -> Options {
     options.keyring = kernel.keyring;
     options.tls_key = kernel.tls_key;
     options
+}
+
+/// Fails where the kernel cannot connect to anything at all.
+fn require_kernel(kernel: &Kernel) -> anyhow::Result<()> {
+    kernel.fabrics.known_options(Deadline::after(Plan::unchecked().connect))?;
+    Ok(())
 }
 
 /// How to go about it: with a check, unless that is not wanted or would mean nothing.

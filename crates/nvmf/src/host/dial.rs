@@ -143,6 +143,12 @@ impl TcpDialer {
         &self.addresses
     }
 
+    /// One that has several addresses, as a name may have.
+    #[cfg(test)]
+    pub(crate) fn to_any_of(addresses: &[SocketAddr]) -> Self {
+        Self { addresses: addresses.to_vec(), ..Self::new(addresses[0]) }
+    }
+
     /// One in the same manner to another address.
     pub fn to(&self, address: SocketAddr) -> Self {
         Self { name: address.to_string(), addresses: vec![address], ..self.clone() }
@@ -289,13 +295,7 @@ mod tests {
             let (stream, _) = listener.accept().unwrap();
             crate::transport::tcp::ControllerTcp::accept(stream, &Default::default(), soon())
         });
-        let mut dialer = TcpDialer {
-            name: "two".to_owned(),
-            addresses: addresses.into(),
-            said_no_digest: false,
-            require_digests: false,
-            trace: None,
-        };
+        let mut dialer = TcpDialer::to_any_of(&addresses);
         dialer.dial(&HostConfig::default(), Deadline::after(Duration::from_secs(1))).unwrap();
         target.join().unwrap().unwrap();
         // The one that answered is the first from now on.

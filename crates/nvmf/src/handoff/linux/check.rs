@@ -61,3 +61,30 @@ fn check_address(
     }
     Ok(Checked { address, is_discovery, namespaces })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use nvme_spec::HostId;
+
+    use super::*;
+    use crate::transport::TransportError;
+
+    #[test]
+    fn of_several_addresses_each_is_tried_and_the_last_error_is_told() {
+        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let addresses = [closed.local_addr().unwrap(), open.local_addr().unwrap()];
+        drop(closed);
+        let target = std::thread::spawn(move || drop(open.accept().unwrap()));
+        let name = Nqn::lenient("nqn.2026-01.org.example:a").unwrap();
+        let options = HostOptions::new(name.clone(), HostId([1; 16]));
+        let error = check(&TcpDialer::to_any_of(&addresses), &name, &options).unwrap_err();
+        // The first refuses, the second hangs up: closed or, with bytes unread, reset.
+        let Error::Transport(error) = error else { panic!("{error}") };
+        let refused = matches!(&error, TransportError::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused);
+        assert!(!refused, "{error}");
+        target.join().unwrap();
+    }
+}

@@ -66,6 +66,9 @@ pub enum FabricsError {
     /// The kernel tried, or would not try.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The kernel does not even say which options it knows: it connects for somebody else.
+    #[error("the kernel has been busy with connecting something else for {0:?}; try again")]
+    Busy(Duration),
     /// The kernel is not done. It may still connect.
     #[error("the kernel has not connected after {0:?}; it may still do so")]
     TimedOut(Duration),
@@ -187,14 +190,16 @@ impl Fabrics {
         self.root.join("dev/nvme-fabrics")
     }
 
-    /// Which options the running kernel knows.
+    /// Which options the running kernel knows. It does not say while it connects for somebody else.
     ///
     /// # Errors
     ///
     /// [`FabricsError`] if the device is not there, is not for this user, or says something else.
-    pub fn known_options(&self) -> Result<KnownOptions, FabricsError> {
+    pub fn known_options(&self, deadline: Deadline) -> Result<KnownOptions, FabricsError> {
         let mut device = self.open()?;
-        match read_line(&mut device) {
+        let waited = deadline.remaining().unwrap_or_default();
+        let read = self.left_behind(deadline, move || read_line(&mut device))?;
+        match read.ok_or(FabricsError::Busy(waited))? {
             Ok(text) => Ok(KnownOptions::parse(&text)?),
             // Linux before 5.17 has nothing to say before a controller was made.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
@@ -216,29 +221,38 @@ impl Fabrics {
         options: &Options,
         deadline: Deadline,
     ) -> Result<Connected, FabricsError> {
-        let line = options.to_line(&self.known_options()?)?;
+        let line = options.to_line(&self.known_options(deadline)?)?;
         let mut device = self.open()?;
-        let failed = |source| FabricsError::Device { path: self.path(), source };
-        // Writing waits for the target for as long as the kernel likes, so it is left behind when
-        // our deadline passes.
-        let patience = deadline.remaining().unwrap_or_default();
-        let (answer, answered) = mpsc::sync_channel(1);
-        thread::Builder::new()
-            .name("nvmf-connect".to_owned())
-            .spawn(move || {
-                let _ = answer.send(exchange(&mut device, &line));
-            })
-            .map_err(failed)?;
-        let done = answered.recv_timeout(patience).map_err(|error| match error {
-            RecvTimeoutError::Timeout => FabricsError::TimedOut(patience),
-            RecvTimeoutError::Disconnected => failed(io::Error::other("the thread died")),
-        })?;
-        done.map_err(|error| match error {
+        let waited = deadline.remaining().unwrap_or_default();
+        let done = self.left_behind(deadline, move || exchange(&mut device, &line))?;
+        done.ok_or(FabricsError::TimedOut(waited))?.map_err(|error| match error {
             FabricsError::Refused(Refusal::Invalid) if !self.has_transport(&options.transport) => {
                 Refusal::NoTransport(options.transport.clone()).into()
             }
             other => other,
         })
+    }
+
+    /// What the device's reads and writes give, which wait for as long as the kernel likes; none if
+    /// that is longer than we do, and they are left behind.
+    fn left_behind<T: Send + 'static>(
+        &self,
+        deadline: Deadline,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, FabricsError> {
+        let failed = |source| FabricsError::Device { path: self.path(), source };
+        let (answer, answered) = mpsc::sync_channel(1);
+        thread::Builder::new()
+            .name("nvmf-fabrics".to_owned())
+            .spawn(move || {
+                let _ = answer.send(call());
+            })
+            .map_err(failed)?;
+        match answered.recv_timeout(deadline.remaining().unwrap_or_default()) {
+            Ok(value) => Ok(Some(value)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(failed(io::Error::other("its thread died"))),
+        }
     }
 
     fn open(&self) -> Result<File, FabricsError> {
@@ -397,7 +411,7 @@ mod tests {
         let machine = Machine::new();
         machine.file("dev/nvme-fabrics", LINUX_6_12);
         let fabrics = Fabrics::at(machine.root());
-        assert!(fabrics.known_options().unwrap().knows("tls"));
+        assert!(fabrics.known_options(soon()).unwrap().knows("tls"));
         let concat = Options { concat: true, ..options() };
         let error = fabrics.connect(&concat, soon()).unwrap_err();
         assert!(
@@ -407,6 +421,20 @@ mod tests {
         // Nothing was written.
         let text = fs::read_to_string(machine.root().join("dev/nvme-fabrics")).unwrap();
         assert_eq!(text, LINUX_6_12);
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_answer_is_left_behind_at_the_deadline() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let machine = Machine::new();
+        machine.file("dev/null", "");
+        // Nobody writes into it, so that there is never anything to read.
+        let path = machine.root().join("dev/nvme-fabrics");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let deadline = Deadline::after(Duration::from_millis(100));
+        let error = Fabrics::at(machine.root()).connect(&options(), deadline).unwrap_err();
+        assert!(matches!(error, FabricsError::Busy(_)), "{error}");
+        assert!(deadline.has_passed());
     }
 
     #[test]

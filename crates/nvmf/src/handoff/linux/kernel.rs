@@ -113,7 +113,7 @@ impl Kernel {
     /// [`HandoffError`], by who does not play along. What is wrong with the options, or missing on this
     /// machine, is said before the target is asked.
     pub fn connect(&self, options: &Options, plan: &Plan<'_>) -> Result<Made, HandoffError> {
-        options.to_line(&self.fabrics.known_options()?)?;
+        options.to_line(&self.fabrics.known_options(Deadline::after(plan.connect))?)?;
         self.require_new(options)?;
         let mut options = options.clone();
         let checked = match plan.check {

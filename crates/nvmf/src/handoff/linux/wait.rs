@@ -70,14 +70,18 @@ mod tests {
     #[test]
     fn disks_that_come_later_are_waited_for() {
         let machine = machine();
-        machine.path(0, 0, 1, 1, "optimized");
         let sysfs = Sysfs::at(machine.root());
         thread::scope(|scope| {
             scope.spawn(|| {
-                thread::sleep(Duration::from_millis(100));
-                machine.head(0, 1, 1);
-                thread::sleep(Duration::from_millis(100));
-                machine.path(0, 0, 2, 7, "inaccessible");
+                for step in 0..3 {
+                    thread::sleep(Duration::from_millis(100));
+                    match step {
+                        0 => machine.path(0, 0, 2, 7, "inaccessible"),
+                        // A path that can be used is not a disk yet.
+                        1 => machine.path(0, 0, 1, 1, "optimized"),
+                        _ => machine.head(0, 1, 1),
+                    }
+                }
             });
             let deadline = Deadline::after(Duration::from_secs(20));
             let found = sysfs.wait_for_namespaces("nvme0", Some(&[1, 7]), deadline).unwrap();
