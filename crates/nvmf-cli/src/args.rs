@@ -191,9 +191,9 @@ impl Command {
             Self::Write(args) => Some(&mut args.connect),
             Self::Bench(args) => Some(&mut args.connect),
             #[cfg(target_os = "linux")]
-            Self::Connect(args) => Some(&mut args.connect),
+            Self::Connect(args) => Some(&mut args.how.connect),
             #[cfg(target_os = "linux")]
-            Self::ConnectAll(args) => Some(&mut args.connect),
+            Self::ConnectAll(args) => Some(&mut args.how.connect),
             #[cfg(target_os = "linux")]
             Self::Disconnect(_) | Self::DisconnectAll(_) | Self::List(_) => None,
             Self::Serve(_)

@@ -55,13 +55,7 @@ pub(crate) struct Connect {
     /// nvme+tcp://HOST[:PORT]/SUBNQN
     pub target: Option<Target>,
     #[command(flatten)]
-    pub output: Output,
-    #[command(flatten)]
-    pub machine: Machine,
-    #[command(flatten)]
-    pub kernel: KernelOptions,
-    #[command(flatten)]
-    pub connect: crate::args::Connect,
+    pub how: How,
 }
 
 /// `nvmf connect-all`
@@ -69,6 +63,13 @@ pub(crate) struct Connect {
 pub(crate) struct ConnectAll {
     /// The discovery controller: nvme+tcp://HOST[:PORT]
     pub target: Option<Target>,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// How the kernel is to connect, and as who; and how to say what came of it.
+#[derive(Args, Debug)]
+pub(crate) struct How {
     #[command(flatten)]
     pub output: Output,
     #[command(flatten)]

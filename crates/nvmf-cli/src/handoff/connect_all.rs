@@ -16,37 +16,37 @@ use crate::failure::{self, Usage};
 use crate::output;
 
 pub(crate) fn run(args: &ConnectAll) -> anyhow::Result<()> {
-    if args.target.is_none() && args.connect.traddr.is_none() {
+    if args.target.is_none() && args.how.connect.traddr.is_none() {
         let what = "no discovery controller; give nvme+tcp://HOST[:PORT] or -a HOST";
         return Err(Usage::new(what).into());
     }
-    let connector = Connector::new(&args.connect, args.target.clone())?;
+    let connector = Connector::new(&args.how.connect, args.target.clone())?;
     let subsystem = connector.target.subsystem.clone().unwrap_or(Nqn::DISCOVERY);
-    let kernel = Kernel::at(&args.machine.root);
+    let kernel = Kernel::at(&args.how.machine.root);
     // What this machine lacks is said before the network is asked for anything.
     require_kernel(&kernel)?;
     let failed = |error| connector.explain(&error, &subsystem);
     let dialer = connector.dialer().map_err(failed)?;
     let found = discover(&dialer, &subsystem, connector.options()).map_err(failed)?;
     say_lost(&found);
-    let template = options(&args.kernel, &connector);
+    let template = options(&args.how.kernel, &connector);
     let mut report = Report::default();
     for candidate in candidates(&found.entries, &template, &kernel.sysfs.controllers()?) {
         match candidate {
             Candidate::Connect { address, options } => {
                 let made = connect(args, &kernel, &options, address, &dialer, &connector);
-                report.add(args.output.format, &options, address, made)?;
+                report.add(args.how.output.format, &options, address, made)?;
             }
             Candidate::Skip { subsystem, place, reason } => {
                 let skipped = Skipped { subsystem, place, reason: reason.to_string() };
-                if args.output.format == Format::Normal {
+                if args.how.output.format == Format::Normal {
                     failure::say(&format!("{skipped}; left out"));
                 }
                 report.skipped.push(skipped);
             }
         }
     }
-    report.end(args.output.format, &found)
+    report.end(args.how.output.format, &found)
 }
 
 /// One entry. It has an address of its own, and the same host.
@@ -59,7 +59,7 @@ fn connect(
     connector: &Connector,
 ) -> anyhow::Result<Made> {
     let dialer = dialer.to(address);
-    let plan = plan(&args.kernel, options, &dialer, connector);
+    let plan = plan(&args.how.kernel, options, &dialer, connector);
     let at = address.to_string();
     kernel.connect(options, &plan).map_err(|error| explain(error, &options.nqn, &at, connector))
 }
