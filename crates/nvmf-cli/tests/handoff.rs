@@ -259,6 +259,14 @@ fn referrals_that_lead_back_are_followed_once() {
 }
 
 #[test]
+fn where_there_is_nothing_for_this_host_connect_all_says_so() {
+    let server = Server::start_with(&["--nqn", NQN, "--allow", "nqn.2026-01.org.example:other"]);
+    let machine = Machine::with_device();
+    let out = ok(&["connect-all", &server.portal(), "--root", machine.root()]);
+    assert_eq!(text(&out), "the discovery log has no subsystem for this host\n");
+}
+
+#[test]
 fn connect_all_follows_referrals_and_goes_on_after_failures() {
     let other = Server::start_with(&["--nqn", "nqn.2026-01.org.example:other"]);
     let nobody = "127.0.0.1:1".to_owned();

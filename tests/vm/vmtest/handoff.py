@@ -2,6 +2,7 @@
 import hashlib
 import json
 import re
+import time
 
 from . import kernel_log
 from .configured import PORTS
@@ -27,8 +28,10 @@ class Handoff(Scenario):
     NAME = "handoff"
 
     def configuration(self):
+        ports = [dict(port) for port in PORTS]
+        ports[1]["ana"] = {"2": "inaccessible"}
         return {
-            "port": PORTS,
+            "port": ports,
             "transport": {"header-digest": True, "data-digest": False},
             "subsystem": [
                 {
@@ -39,7 +42,11 @@ class Handoff(Scenario):
                         {"id": 7, "source": "mem:16M,bs=512"},
                     ],
                 },
-                {"nqn": SECOND_NQN, "hosts": "any", "namespace": [{"id": 1, "source": "mem:16M"}]},
+                {
+                    "nqn": SECOND_NQN,
+                    "hosts": "any",
+                    "namespace": [{"id": 1, "source": "mem:16M"}, {"id": 2, "source": "mem:16M", "ana-group": 2}],
+                },
                 {"nqn": OTHERS_NQN, "hosts": [STRANGER], "namespace": [{"id": 1, "source": "mem:16M"}]},
             ],
         }
@@ -53,6 +60,7 @@ class Handoff(Scenario):
         self.again()
         self.options()
         self.two_paths()
+        self.inaccessible()
         self.kernel_log("connecting", kernel_log.PATHS)
         self.connect_all()
         self.nvmet()
@@ -210,6 +218,20 @@ class Handoff(Scenario):
             require("disconnected 1 controller(s)" in out, out)
             transports = self.guest.run("cat /sys/class/nvme/nvme*/transport 2> /dev/null; true").split()
             require(set(transports) <= {"pcie"}, f"{transports}")
+
+    def inaccessible(self):
+        with self.check("a namespace whose path cannot be used is not waited for, and has a disk once one can be"):
+            start = time.monotonic()
+            made = self._connect(f"nvme+tcp://{SECOND_MACHINE}/{SECOND_NQN} --wait 60")
+            require(time.monotonic() - start < 30, "it was waited for")
+            has_disk = {entry["NSID"]: entry["HasDevice"] for entry in made["Namespaces"]}
+            equal("disks", (has_disk, made["Missing"]), ({1: True, 2: False}, []))
+            out = self.guest.run("nvmf list")
+            require(re.search(rf"^\(nvme\d+n\d+\) .*{SECOND_NQN} +{made['device']} \(inaccessible\)$", out, re.M), out)
+            made = self._connect(f"nvme+tcp://{MACHINE}/{SECOND_NQN}")
+            has_disk = {entry["NSID"]: entry["HasDevice"] for entry in made["Namespaces"]}
+            equal("disks by the other path", has_disk, {1: True, 2: True})
+            self.guest.run(f"nvmf disconnect -n {SECOND_NQN}")
 
     def connect_all(self):
         command = f"nvmf connect-all nvme+tcp://{MACHINE}:8009 -k {KEEP_ALIVE_SECONDS} -o json"

@@ -125,6 +125,8 @@ impl Report {
     fn end(&self, format: Format, found: &Discovered) -> anyhow::Result<()> {
         if format == Format::Json {
             output::show(format, self)?;
+        } else if self.made.is_empty() && self.skipped.is_empty() && self.failed.is_empty() {
+            output::print("the discovery log has no subsystem for this host")?;
         }
         let wanted = self.made.len() + self.failed.len();
         match (self.failed.len(), found.failed.len()) {
