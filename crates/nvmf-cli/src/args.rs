@@ -142,6 +142,26 @@ last command is Flush: what was written is durable when nvmf ends with status 0.
 Standard input without --length is copied up to its end. If it is too long, the namespace is
 filled to its end, and nvmf fails.")]
     Write(Write),
+    /// Have the Linux kernel connect to a subsystem, and make disks of its namespaces
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::handoff::args::CONNECT_HELP)]
+    Connect(crate::handoff::args::Connect),
+    /// Have the Linux kernel connect to all subsystems that a discovery controller tells of
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::handoff::args::CONNECT_ALL_HELP)]
+    ConnectAll(crate::handoff::args::ConnectAll),
+    /// Have the Linux kernel disconnect from subsystems
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::handoff::args::DISCONNECT_HELP)]
+    Disconnect(crate::handoff::args::Disconnect),
+    /// Have the Linux kernel disconnect from all subsystems
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::handoff::args::DISCONNECT_ALL_HELP)]
+    DisconnectAll(crate::handoff::args::DisconnectAll),
+    /// List the NVMe subsystems, controllers and disks that the Linux kernel has
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::handoff::args::LIST_HELP)]
+    List(crate::handoff::args::List),
     /// Measure how fast a namespace is; writes overwrite it
     #[command(after_help = crate::bench::args::HELP)]
     Bench(Bench),
@@ -177,6 +197,12 @@ impl Command {
             Self::Read(args) => Some(&mut args.connect),
             Self::Write(args) => Some(&mut args.connect),
             Self::Bench(args) => Some(&mut args.connect),
+            #[cfg(target_os = "linux")]
+            Self::Connect(args) => Some(&mut args.how.connect),
+            #[cfg(target_os = "linux")]
+            Self::ConnectAll(args) => Some(&mut args.how.connect),
+            #[cfg(target_os = "linux")]
+            Self::Disconnect(_) | Self::DisconnectAll(_) | Self::List(_) => None,
             Self::Serve(_)
             | Self::Config(_)
             | Self::Ctl(_)

@@ -134,9 +134,12 @@ impl Connector {
     pub(crate) fn connect_to(&self, subsystem: &Nqn) -> anyhow::Result<Association> {
         self.dialer()
             .and_then(|dialer| Association::connect(dialer, subsystem, self.options.clone()))
-            .map_err(|error| {
-                cannot_connect(&error, subsystem, &self.target.authority(), &self.options)
-            })
+            .map_err(|error| self.explain(&error, subsystem))
+    }
+
+    /// Why it cannot connect, and what to try.
+    pub(crate) fn explain(&self, error: &Error, subsystem: &Nqn) -> anyhow::Error {
+        cannot_connect(error, subsystem, &self.target.authority(), &self.options)
     }
 
     /// The way to the target.
@@ -216,6 +219,9 @@ fn hint(error: &Error, subsystem: &Nqn, at: &str, options: &HostOptions) -> Stri
             "; is a target listening there? (`nvmf serve` starts one)".to_owned()
         }
         Error::Transport(TransportError::TimedOut) => failure::limit(options.timeout),
+        Error::NoDigest { .. } => {
+            "; connect without -g and -G, or have the target offer them".to_owned()
+        }
         Error::Transport(TransportError::Closed) => "; is it an NVMe/TCP target?".to_owned(),
         Error::Connect(ConnectError::Invalid(parameter))
             if parameter.name() == "subnqn" && !subsystem.is_discovery() =>

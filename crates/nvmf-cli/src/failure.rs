@@ -142,7 +142,7 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
 }
 
 /// The text without what could steer a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let escaped = c.is_control().then(|| c.escape_default());

@@ -11,6 +11,8 @@ mod discover;
 mod failure;
 mod feature;
 mod generate;
+#[cfg(target_os = "linux")]
+mod handoff;
 mod identify;
 mod limits;
 mod log;
@@ -65,6 +67,16 @@ fn main() -> ExitCode {
         Command::Read(args) => read::run(&args),
         Command::Write(args) => write::run(&args),
         Command::Bench(args) => bench::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Connect(args) => handoff::connect(&args),
+        #[cfg(target_os = "linux")]
+        Command::ConnectAll(args) => handoff::connect_all(&args),
+        #[cfg(target_os = "linux")]
+        Command::Disconnect(args) => handoff::disconnect(&args),
+        #[cfg(target_os = "linux")]
+        Command::DisconnectAll(args) => handoff::disconnect_all(&args),
+        #[cfg(target_os = "linux")]
+        Command::List(args) => handoff::list(&args, cli.verbose > 0),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
     };

@@ -84,6 +84,18 @@ pub enum Error {
         /// The subsystem's NQN.
         subsystem: String,
     },
+    /// The target does without digests that are required.
+    #[error("the target does without {}", match (header, data) {
+        (true, true) => "header and data digests",
+        (true, false) => "header digests",
+        _ => "data digests",
+    })]
+    NoDigest {
+        /// Those of headers.
+        header: bool,
+        /// Those of data.
+        data: bool,
+    },
     /// The discovery log changed each time while it was read.
     #[error("the discovery log changed each of the {attempts} times it was read")]
     DiscoveryUnstable {
