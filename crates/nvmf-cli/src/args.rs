@@ -78,6 +78,10 @@ pub(crate) enum Command {
     /// Look at and change a target that runs
     #[command(after_help = crate::ctl::args::HELP)]
     Ctl(crate::ctl::args::Ctl),
+    /// Set up the Linux kernel's own target by a configuration
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::kernel_target::args::HELP)]
+    KernelTarget(crate::kernel_target::args::KernelTarget),
     /// List the subsystems that a target offers
     #[command(after_help = "\
 Examples:
@@ -170,6 +174,8 @@ impl Command {
             Self::Read(args) => Some(&mut args.connect),
             Self::Write(args) => Some(&mut args.connect),
             Self::Bench(args) => Some(&mut args.connect),
+            #[cfg(target_os = "linux")]
+            Self::KernelTarget(_) => None,
             Self::Serve(_)
             | Self::Config(_)
             | Self::Ctl(_)
