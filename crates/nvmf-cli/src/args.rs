@@ -78,6 +78,10 @@ pub(crate) enum Command {
     /// Look at and change a target that runs
     #[command(after_help = crate::ctl::args::HELP)]
     Ctl(crate::ctl::args::Ctl),
+    /// Set up the Linux kernel's own target by a configuration
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::kernel_target::args::HELP)]
+    KernelTarget(crate::kernel_target::args::KernelTarget),
     /// List the subsystems that targets offer
     #[command(after_help = crate::discover::args::HELP)]
     Discover(crate::discover::args::Discover),
@@ -203,6 +207,8 @@ impl Command {
             Self::ConnectAll(args) => Some(&mut args.how.connect),
             #[cfg(target_os = "linux")]
             Self::Disconnect(_) | Self::DisconnectAll(_) | Self::List(_) => None,
+            #[cfg(target_os = "linux")]
+            Self::KernelTarget(_) => None,
             Self::Serve(_)
             | Self::Config(_)
             | Self::Ctl(_)

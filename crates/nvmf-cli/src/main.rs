@@ -14,6 +14,8 @@ mod generate;
 #[cfg(target_os = "linux")]
 mod handoff;
 mod identify;
+#[cfg(target_os = "linux")]
+mod kernel_target;
 mod limits;
 mod log;
 mod output;
@@ -57,6 +59,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Ctl(args) => ctl::run(args),
+        #[cfg(target_os = "linux")]
+        Command::KernelTarget(args) => kernel_target::run(&args),
         Command::Discover(args) => discover::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Property(args) => property::run(&args),

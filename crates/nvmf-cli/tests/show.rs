@@ -320,6 +320,10 @@ fn every_subcommand_has_help_with_an_example() {
         "ctl host",
         "ctl port",
         "ctl ana",
+        #[cfg(target_os = "linux")]
+        "kernel-target",
+        #[cfg(target_os = "linux")]
+        "kernel-target apply",
         "discover",
         "identify",
         "property",
