@@ -27,6 +27,12 @@ fn slow(operation: Operation, delay: u64) -> (Running, AsyncCursor) {
     (target, cursor)
 }
 
+/// What runtimes want of what their tasks have.
+const _: () = {
+    const fn is_fit_for_tasks<T: Send + Sync + Unpin>() {}
+    is_fit_for_tasks::<AsyncCursor>();
+};
+
 #[test]
 fn a_cursor_is_a_file_of_the_namespaces_size() {
     let target = Running::start("mem:1M,bs=512", 1);
