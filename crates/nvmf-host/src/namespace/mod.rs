@@ -47,6 +47,10 @@ use gate::Gate;
 /// who use clones of this object, and not among several hosts. Writes of the same blocks that are
 /// under way at once are done in any order.
 ///
+/// A command whose path was lost is done by another path at once, which Linux does, too. The
+/// controller that was lost may still have the first try: one that executes it only when the same
+/// blocks have been written again undoes that. Nothing that this host has not sent by then arrives.
+///
 /// Clones are the same namespace. When the last one is dropped the paths are closed.
 ///
 /// ```no_run

@@ -61,6 +61,28 @@ fn a_cursor_is_a_file_of_the_namespaces_size() {
 }
 
 #[test]
+fn a_cursor_needs_no_runtime() {
+    let target = Running::start("mem:1M", 1);
+    let mut cursor = target.namespace().asynchronous().cursor();
+    let data = pattern(6, 9000);
+    let mut work = std::pin::pin!(async {
+        cursor.seek(SeekFrom::Start(1000)).await?;
+        cursor.write_all(&data).await?;
+        cursor.seek(SeekFrom::Start(1000)).await?;
+        let mut again = vec![0; data.len()];
+        cursor.read_exact(&mut again).await?;
+        io::Result::Ok(again)
+    });
+    loop {
+        if let Poll::Ready(again) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            assert!(again.unwrap() == data);
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
 fn what_is_copied_is_whole_though_paths_are_cut() {
     let target = Running::start("mem:12M", 2);
     let proxies: Vec<_> = target.addresses.iter().map(|to| Proxy::start(*to)).collect();

@@ -102,6 +102,8 @@ fn a_path_that_falls_silent_is_given_up_and_comes_back() {
     // Three quarters of KATO, which is a second.
     assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
     work.goes_on(5);
+    // What is still on its way must not arrive: others have written there meanwhile.
+    proxies[0].cut_in_order();
     proxies[0].stall(false);
     wait_until("the path to come back", || live(&disk) == 2);
     work.goes_on(5);

@@ -129,11 +129,13 @@ impl Shared {
         let (mut from, mut to) = if outwards { (near, far) } else { (far, near) };
         let mut buffer = vec![0; 64 << 10];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
-            while self.stalled.load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
+            let ends = || ending.load(Ordering::SeqCst);
+            let over = || ends() || self.over.load(Ordering::SeqCst);
+            while self.stalled.load(Ordering::SeqCst) && !over() {
                 thread::sleep(Duration::from_millis(1));
             }
-            let ends = outwards && ending.load(Ordering::SeqCst);
-            if !ends && to.write_all(&buffer[..n]).is_err() && !ending.load(Ordering::SeqCst) {
+            let given_up = outwards && ends();
+            if !given_up && to.write_all(&buffer[..n]).is_err() && !ends() {
                 break;
             }
         }
