@@ -65,7 +65,7 @@ pub enum PathState {
     },
     /// It is there, and the namespace is not.
     Gone,
-    /// It was gone for `ctrl_loss_tmo`, and is not tried any more.
+    /// It was gone for `ctrl_loss_tmo`, or the namespace was closed: it is not tried any more.
     GivenUp,
 }
 

@@ -11,7 +11,6 @@ use nvmf::pdu_trace::PduTrace;
 use nvmf::spec::Nqn;
 use nvmf_engine::{EngineChoice, Pace};
 
-use super::gate::Gate;
 use super::options::Settings;
 use super::{Inner, Namespace};
 use crate::multipath::paths::Phase;
@@ -175,7 +174,7 @@ impl NamespaceBuilder {
         // A path's handshake has several waits, of which each may last this long.
         let deadline = Instant::now() + settings.host.timeout.saturating_mul(4);
         let head = Arc::new(Head::new(nsid, settings));
-        let inner = Inner { head, gate: Gate::default(), threads: Mutex::default() };
+        let inner = Inner { head, gate: Arc::default(), threads: Mutex::default() };
         for at in 0..count {
             let head = Arc::clone(&inner.head);
             inner.start("nvmf-path", move || session::keep_connected(&head, at))?;

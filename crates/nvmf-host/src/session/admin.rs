@@ -142,6 +142,11 @@ impl Admin {
         self.want(Job::Abort { sqid, cid });
     }
 
+    /// A command has ended: its identifier may be another one's now, which is not to be aborted.
+    pub(crate) fn forget_abort(&mut self, sqid: u16, cid: u16) {
+        self.wanted.retain(|job| *job != Job::Abort { sqid, cid });
+    }
+
     /// Has the controller shut down.
     pub(crate) fn shut_down(&mut self, now: Instant) {
         if self.shutting_down_since.is_none() {

@@ -144,6 +144,18 @@ fn aborts_keep_to_the_controllers_limit() {
 }
 
 #[test]
+fn a_command_that_has_ended_is_not_aborted_under_its_identifier() {
+    let now = Instant::now();
+    let mut admin = admin(now);
+    sent(admin.next(now));
+    admin.abort(1, 7);
+    admin.abort(1, 8);
+    admin.forget_abort(1, 7);
+    assert_eq!(sent(admin.next(now)).0.cdw(10), 8 << 16 | 1);
+    waits(admin.next(now));
+}
+
+#[test]
 fn a_shutdown_is_watched_until_it_is_complete_and_not_for_ever() {
     for complete in [true, false] {
         let now = Instant::now();
