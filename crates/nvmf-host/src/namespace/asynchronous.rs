@@ -281,7 +281,7 @@ impl Inner {
             (DatasetRange::deallocate(self.head.nsid, 1), CommandData::Write(data))
         });
         let _pass = self.gate.shared().await;
-        self.submit(asked, commands.collect(), deadline).await.map(|_| ())
+        self.submit_some_at_once(asked, commands, deadline).await
     }
 
     pub(super) async fn write_zeroes(
@@ -313,7 +313,7 @@ impl Inner {
         });
         {
             let _pass = self.gate.shared().await;
-            self.submit(asked, commands.collect(), deadline).await?;
+            self.submit_some_at_once(asked, commands, deadline).await?;
         }
         let done = start + whole;
         self.send_zeroes(done, offset + length - done, durable, deadline).await
@@ -337,6 +337,24 @@ impl Inner {
             at += now;
         }
         Ok(())
+    }
+
+    /// Does the same with commands that have no data of the caller's, of which there may be any
+    /// number: a controller says how large its namespace is.
+    async fn submit_some_at_once(
+        &self,
+        asked: Asked,
+        mut commands: impl Iterator<Item = (Sqe, CommandData)>,
+        deadline: Option<Instant>,
+    ) -> Result<(), IoError> {
+        const SOME: usize = 1024;
+        loop {
+            let some: Vec<_> = commands.by_ref().take(SOME).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            self.submit(asked, some, deadline).await?;
+        }
     }
 
     /// Sends the commands of an operation, and waits for all of them.

@@ -40,7 +40,8 @@ struct UnderWay {
     command: Command,
     queue: usize,
     cid: u16,
-    aborting: bool,
+    /// Since when it is to be aborted.
+    aborting: Option<Instant>,
 }
 
 impl<'a> PathWorkload<'a> {
@@ -81,7 +82,7 @@ impl<'a> PathWorkload<'a> {
                 continue;
             }
             let request = command.request();
-            let entry = UnderWay { command, queue, cid: 0, aborting: false };
+            let entry = UnderWay { command, queue, cid: 0, aborting: None };
             let token = self.under_way.insert(entry);
             return Next::Io(request.with_token(u64::try_from(token).unwrap_or(u64::MAX)));
         }
@@ -95,8 +96,10 @@ impl<'a> PathWorkload<'a> {
         if let Some(grace) = self.grace
             && now >= grace
         {
-            self.grace = None;
-            if self.under_way.iter().any(|(_, entry)| entry.aborting) {
+            let since = self.under_way.iter().filter_map(|(_, entry)| entry.aborting).min();
+            self.grace = since.map(|since| since + Settings::ABORT_GRACE);
+            if self.grace.is_some_and(|grace| now >= grace) {
+                self.grace = None;
                 self.end("a command that was given up is not aborted".to_owned());
             }
         }
@@ -113,8 +116,8 @@ impl<'a> PathWorkload<'a> {
     /// Has those commands aborted that nobody waits for any more.
     fn abort_cut(&mut self, now: Instant) {
         for (_, entry) in &mut self.under_way {
-            if !entry.aborting && entry.command.is_cut().is_some() {
-                entry.aborting = true;
+            if entry.aborting.is_none() && entry.command.is_cut().is_some() {
+                entry.aborting = Some(now);
                 // I/O queues have the identifiers from 1 on, in their order.
                 let sqid = u16::try_from(entry.queue).unwrap_or(u16::MAX);
                 self.admin.abort(sqid, entry.cid);
@@ -135,13 +138,17 @@ impl<'a> PathWorkload<'a> {
         let lost = matches!(result, Err(CommandError::Lost));
         let delays = self.admin.facts.retry_delays;
         self.inbox.completed();
-        match entry.command.answered(result.map(|_| ()), buffer, delays, now) {
+        let from = (self.at, now);
+        match entry.command.answered(result.map(|_| ()), buffer, delays, from) {
             Fate::Complete => {}
             Fate::Again(command) if lost => self.lost.push(command),
             Fate::Again(command) => self.head.submit([command]),
             Fate::Elsewhere(command, state) => {
                 self.admin.look_at_ana();
-                if let Some(state) = state {
+                // Without ANA nobody would say when that is over.
+                if let Some(state) = state
+                    && self.admin.facts.ana_log.is_some()
+                {
                     self.head.ana_changed(self.at, state);
                 }
                 self.head.submit([command]);
@@ -161,6 +168,7 @@ impl<'a> PathWorkload<'a> {
             }
             News::Ids(ids) if ids.may_be(&self.admin.facts.ids) => {}
             News::Ids(_) => self.end(Refused::Ids.to_string()),
+            News::Storm => self.head.stormy(self.at),
             News::Broken(cause) => self.end(cause),
             News::Over => {
                 self.orderly = true;
