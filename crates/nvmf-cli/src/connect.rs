@@ -179,7 +179,7 @@ impl Connector {
             {
                 "; is a target listening there? (`nvmf serve` starts one)".to_owned()
             }
-            Error::Transport(TransportError::TimedOut) => failure::limit(self.options.timeout),
+            error if error.is_timeout() => failure::limit(self.options.timeout),
             Error::Transport(TransportError::Closed) => "; is it an NVMe/TCP target?".to_owned(),
             Error::Connect(ConnectError::Invalid(parameter))
                 if parameter.name() == "subnqn" && !subsystem.is_discovery() =>
