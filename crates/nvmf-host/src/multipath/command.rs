@@ -45,6 +45,8 @@ pub(crate) struct Command {
     detours: u8,
     /// Not to be sent before this time.
     pub(crate) not_before: Option<Instant>,
+    /// The path by which it went wrong: another one is better, if there is one.
+    pub(crate) avoid: Option<usize>,
 }
 
 /// What becomes of a command that was answered.
@@ -77,7 +79,7 @@ impl Drop for Share {
 impl Command {
     pub(crate) fn new(operation: Arc<Operation>, part: usize, sqe: Sqe, data: CommandData) -> Self {
         let share = Share { operation, part, told: false };
-        Self { share, sqe, data, retries: 0, detours: 0, not_before: None }
+        Self { share, sqe, data, retries: 0, detours: 0, not_before: None, avoid: None }
     }
 
     /// What is sent for it.
@@ -124,13 +126,18 @@ impl Command {
         self.fail(error);
     }
 
-    /// It was answered, or its connection was lost.
+    /// Keeps why it was not done this time, to be told if it is not done at all.
+    pub(crate) fn note(&self, cause: String) {
+        self.share.operation.note(cause);
+    }
+
+    /// It was answered, or its connection was lost: by which path, and when.
     pub(crate) fn answered(
         mut self,
         result: Result<(), CommandError>,
         buffer: Buffer,
         delays: RetryDelays,
-        now: Instant,
+        (path, now): (usize, Instant),
     ) -> Fate {
         if self.is_given_up() {
             return Fate::Complete;
@@ -162,6 +169,8 @@ impl Command {
             CommandError::Lost => return Fate::Again(self),
             // What was damaged on its way may come whole the next time.
             CommandError::Damaged(violation) => {
+                self.avoid = Some(path);
+                self.note(violation.to_string());
                 let again = judge(Status::TRANSIENT_TRANSPORT_ERROR, self.retries, delays);
                 return match again {
                     Verdict::Again(pause) => self.again_after(pause, now),
@@ -170,6 +179,7 @@ impl Command {
             }
             CommandError::Status(status) => status,
         };
+        self.note(status.to_string());
         match judge(status, self.retries, delays) {
             Verdict::Again(pause) => self.again_after(pause, now),
             Verdict::Elsewhere(state) => {
@@ -177,6 +187,7 @@ impl Command {
                 const LONGEST: Duration = Duration::from_secs(1);
                 let pause = Duration::from_millis(5).saturating_mul(1 << self.detours.min(8));
                 self.detours = self.detours.saturating_add(1);
+                self.avoid = Some(path);
                 self.not_before = (self.detours > 1).then(|| now + pause.min(LONGEST));
                 Fate::Elsewhere(self, state)
             }

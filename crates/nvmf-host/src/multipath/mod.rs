@@ -24,7 +24,7 @@ use command::Command;
 pub use events::Event;
 use events::Subscribers;
 use inbox::Inbox;
-use paths::{Choice, Path, Phase, choose};
+use paths::{Choice, Path, Phase, choose, complaints};
 pub use paths::{PathState, PathStatus, Policy};
 use timers::{Due, Timers};
 
@@ -296,6 +296,9 @@ impl Head {
             path.phase = Phase::connecting(reason.clone());
             (path.name.clone(), path.inbox.close())
         };
+        for command in &commands {
+            command.note(format!("{path}: {reason}"));
+        }
         self.subscribers.tell(&Event::Lost { path, reason, commands: commands.len() });
         self.submit(left.into_iter().chain(commands));
         self.changed.notify_all();
@@ -324,6 +327,12 @@ impl Head {
         };
         self.subscribers.tell(&Event::GivenUp { path });
         self.settle();
+    }
+
+    /// The controller at a path's end has events all the time.
+    pub(crate) fn stormy(&self, at: usize) {
+        let path = self.lock().paths[at].name.clone();
+        self.subscribers.tell(&Event::Storm { path });
     }
 
     /// The namespace is reached by a path in another way.
@@ -396,7 +405,10 @@ impl Head {
 impl State {
     /// Sends a command, has it wait, or gives it up.
     fn place(&mut self, command: Command, now: Instant, settings: &Settings, failed: &mut Failed) {
-        if let Some(error) = command.is_cut() {
+        if let Some(mut error) = command.is_cut() {
+            if let IoError::TimedOut { cause: cause @ None, .. } = &mut error {
+                *cause = complaints(&self.paths);
+            }
             failed.push((command, Cause::Cut(error)));
             return;
         }
@@ -408,7 +420,7 @@ impl State {
             self.waiting.push_back(command);
             return;
         }
-        match choose(&self.paths, self.turn, now, settings) {
+        match choose(&self.paths, self.turn, command.avoid, now, settings) {
             Choice::Take(at) => {
                 self.turn = at;
                 if let Some(command) = self.paths[at].inbox.push(command) {

@@ -272,7 +272,7 @@ impl Inner {
         exclusive: bool,
     ) -> Result<Pass, IoError> {
         let pass = until(&self.head, task.deadline, self.gate.enter(blocks, exclusive)).await;
-        pass.ok_or(IoError::TimedOut { asked: task.asked })
+        pass.ok_or(IoError::TimedOut { asked: task.asked, cause: None })
     }
 
     /// Sends the commands of an operation, and waits for all of them.

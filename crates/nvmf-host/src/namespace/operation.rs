@@ -37,6 +37,8 @@ struct State {
     left: usize,
     /// The first thing that went wrong.
     error: Option<IoError>,
+    /// Why a command had to be tried again last.
+    cause: Option<String>,
     /// What was read, in the order of the commands.
     parts: Vec<BytesMut>,
     waker: Option<Waker>,
@@ -47,7 +49,8 @@ struct State {
 impl Operation {
     /// An operation of this many commands.
     pub(crate) fn new(asked: Asked, commands: usize, pass: Option<Pass>) -> Arc<Self> {
-        let state = State { left: commands, error: None, parts: Vec::new(), waker: None, pass };
+        let (error, cause, parts, waker) = (None, None, Vec::new(), None);
+        let state = State { left: commands, error, cause, parts, waker, pass };
         Arc::new(Self { asked, cut: AtomicU8::new(0), state: Mutex::new(state) })
     }
 
@@ -83,9 +86,16 @@ impl Operation {
         let asked = self.asked;
         match self.cut.load(Ordering::Acquire) {
             0 => None,
-            cut if cut == Cut::Late as u8 + 1 => Some(IoError::TimedOut { asked }),
+            cut if cut == Cut::Late as u8 + 1 => {
+                Some(IoError::TimedOut { asked, cause: self.lock().cause.clone() })
+            }
             _ => Some(IoError::Cancelled { asked }),
         }
+    }
+
+    /// Keeps why a command has to be tried again.
+    pub(crate) fn note(&self, cause: String) {
+        self.lock().cause = Some(cause);
     }
 
     /// Says that it is to end; `false` if that was said before.
@@ -197,6 +207,9 @@ mod tests {
         let operation = Operation::new(ASKED, 1, None);
         assert_eq!(operation.is_cut(), None);
         assert!(operation.cut(Cut::Late) && !operation.cut(Cut::Dropped));
-        assert_eq!(operation.is_cut(), Some(IoError::TimedOut { asked: ASKED }));
+        assert_eq!(operation.is_cut(), Some(IoError::TimedOut { asked: ASKED, cause: None }));
+        operation.note("it is slow".to_owned());
+        let text = operation.is_cut().unwrap().to_string();
+        assert!(text.ends_with("not done in its time: it is slow"), "{text}");
     }
 }

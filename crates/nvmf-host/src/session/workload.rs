@@ -162,13 +162,17 @@ impl<'a> PathWorkload<'a> {
         if entry.aborting {
             self.admin.forget_abort(entry.sqid(), entry.cid);
         }
-        match entry.command.answered(result.map(|_| ()), buffer, delays, now) {
+        let from = (self.at, now);
+        match entry.command.answered(result.map(|_| ()), buffer, delays, from) {
             Fate::Complete => {}
             Fate::Again(command) if lost => self.lost.push(command),
             Fate::Again(command) => self.head.submit([command]),
             Fate::Elsewhere(command, state) => {
                 self.admin.look_at_ana();
-                if let Some(state) = state {
+                // Without ANA nobody would say when that is over.
+                if let Some(state) = state
+                    && self.admin.facts.ana_log.is_some()
+                {
                     self.head.ana_changed(self.at, state);
                 }
                 self.head.submit([command]);
@@ -188,6 +192,7 @@ impl<'a> PathWorkload<'a> {
             }
             News::Ids(ids) if ids.may_be(&self.admin.facts.ids) => {}
             News::Ids(_) => self.end(Refused::Ids.to_string()),
+            News::Storm => self.head.stormy(self.at),
             News::Broken(cause) => self.end(cause),
             News::Over => {
                 self.orderly = true;
