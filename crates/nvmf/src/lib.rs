@@ -9,6 +9,7 @@
 //!   answer them.
 //! - [`transport`]: what carries capsules: TCP, and an in-process transport for tests and for
 //!   programs that are both ends.
+//! - [`handoff`]: connected queues given to the kernel.
 //!
 //! Everything blocks, every wait has a [`Deadline`], and data is vectored. The protocol's rules
 //! are in [`nvmf_proto`], the structures in [`nvme_spec`]; both are re-exported.
@@ -53,12 +54,15 @@
 //! - It keeps one thread per waiting queue pair: right for a few hundred connections, not for
 //!   many thousands.
 
-#![forbid(unsafe_code)]
+#![cfg_attr(not(target_os = "freebsd"), forbid(unsafe_code))]
+// But for the system calls of `handoff::freebsd`.
+#![cfg_attr(target_os = "freebsd", deny(unsafe_code))]
 
 pub mod controller;
 mod data;
 mod deadline;
 mod error;
+pub mod handoff;
 pub mod host;
 pub mod pdu_trace;
 pub mod transport;
