@@ -109,15 +109,14 @@ pub trait ControllerTransport: Send + Debug {
     /// Sends all answers.
     fn flush(&mut self, deadline: Deadline) -> Result<(), TransportError>;
 
-    /// Socket and protocol state of a connection on which only `unanswered` commands, which the
+    /// Socket and protocol state of a connection on which only so many unanswered commands, which the
     /// caller has, are under way, and that keeps nothing of what it received, so that whoever has
     /// the socket and those commands has all of it.
     ///
     /// # Errors
     ///
     /// Why it is none; nothing happens to it.
-    fn idle_tcp(&self, unanswered: u32) -> Result<(&TcpStream, &Controller), TakeApartError> {
-        let _ = unanswered;
+    fn idle_tcp(&self, _unanswered: u32) -> Result<(&TcpStream, &Controller), TakeApartError> {
         Err(TakeApartError::NotTcp)
     }
 }

@@ -278,7 +278,7 @@ fn a_list_without_end_is_given_up() {
 
 #[test]
 fn associations_are_ended_by_who_they_are_of() {
-    let host = Which::Host(nqn("nqn.2026-01.test:host"));
+    let host = Which::Host(Box::new(nqn("nqn.2026-01.test:host")));
     let mut kernel = Fake::default();
     for which in [Which::All, Which::Controller(7), host.clone()] {
         terminate(&which, &mut kernel).unwrap();

@@ -157,7 +157,7 @@ pub enum Which {
     /// Those of controllers with this identifier, of whichever port.
     Controller(u16),
     /// Those of this host.
-    Host(Nqn),
+    Host(Box<Nqn>),
 }
 
 impl std::fmt::Display for Which {

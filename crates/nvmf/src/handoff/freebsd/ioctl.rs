@@ -271,6 +271,6 @@ mod tests {
         };
         assert_eq!(fields(Which::All), (-1, [0; 256], 1));
         assert_eq!(fields(Which::Controller(0xffef)), (0xffef, [0; 256], 0));
-        assert_eq!(fields(Which::Host(host.clone())), (-1, host.to_wire(), 0));
+        assert_eq!(fields(Which::Host(Box::new(host.clone()))), (-1, host.to_wire(), 0));
     }
 }

@@ -266,3 +266,26 @@ fn timespec(duration: Duration) -> Timespec {
         tv_nsec: duration.subsec_nanos().into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_was_received_is_kept_until_it_is_consumed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut socket = Socket::new(listener.accept().unwrap().0).unwrap();
+        assert_eq!(socket.check_nothing_kept(true), Ok(()));
+        peer.write_all(&[0; 5]).unwrap();
+        socket.wait(Wait::Readable, Deadline::after(Duration::from_secs(10))).unwrap();
+        assert_eq!(socket.fill().unwrap(), Received::Bytes(5));
+        assert_eq!(socket.check_nothing_kept(true), Err(TakeApartError::Unread { bytes: 5 }));
+        socket.consume(5);
+        assert_eq!(socket.check_nothing_kept(true), Ok(()));
+        assert_eq!(socket.check_nothing_kept(false), Err(TakeApartError::Partial));
+    }
+}
