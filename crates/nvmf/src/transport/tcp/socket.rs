@@ -216,8 +216,9 @@ impl Socket {
         };
         loop {
             let left = deadline.remaining().ok_or(TransportError::TimedOut)?.min(LONGEST_POLL);
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
             let mut fds = [PollFd::new(&self.stream, flags)];
-            match poll(&mut fds, Some(&timespec(left))) {
+            match poll(&mut fds, Some(&left)) {
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(e) => return Err(io::Error::from(e).into()),
@@ -257,13 +258,6 @@ fn receive(mut stream: &TcpStream, room: &mut [u8]) -> io::Result<Received> {
             Err(e) if is_closed_by_peer(e.kind()) => Ok(Received::End),
             Err(e) => Err(e),
         };
-    }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
     }
 }
 
