@@ -171,78 +171,36 @@ impl NvList {
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
     }
+}
 
-    /// The [`Value::Bool`] of this name.
-    ///
-    /// # Errors
-    ///
-    /// It is not there, or of another type; so it is with all of these.
-    pub fn bool(&self, name: &'static str) -> Result<bool, Missing> {
-        match self.get(name) {
-            Some(Value::Bool(value)) => Ok(*value),
-            _ => Err(Missing { name, wanted: "bool" }),
+/// Values of one type, by name.
+macro_rules! typed {
+    ($($name:ident: $wanted:literal, $kind:ident($value:ident) => $take:expr, $type:ty;)*) => {
+        impl NvList {
+            $(
+            #[doc = concat!("The [`Value::", stringify!($kind), "`] of this name.")]
+            ///
+            /// # Errors
+            ///
+            /// It is not there, or of another type.
+            pub fn $name(&self, name: &'static str) -> Result<$type, Missing> {
+                match self.get(name) {
+                    Some(Value::$kind($value)) => Ok($take),
+                    _ => Err(Missing { name, wanted: $wanted }),
+                }
+            }
+            )*
         }
-    }
+    };
+}
 
-    /// The [`Value::Number`] of this name.
-    ///
-    /// # Errors
-    ///
-    /// As [`bool`](Self::bool).
-    pub fn number(&self, name: &'static str) -> Result<u64, Missing> {
-        match self.get(name) {
-            Some(Value::Number(value)) => Ok(*value),
-            _ => Err(Missing { name, wanted: "number" }),
-        }
-    }
-
-    /// The [`Value::String`] of this name.
-    ///
-    /// # Errors
-    ///
-    /// As [`bool`](Self::bool).
-    pub fn string(&self, name: &'static str) -> Result<&str, Missing> {
-        match self.get(name) {
-            Some(Value::String(value)) => Ok(value),
-            _ => Err(Missing { name, wanted: "string" }),
-        }
-    }
-
-    /// The [`Value::Binary`] of this name.
-    ///
-    /// # Errors
-    ///
-    /// As [`bool`](Self::bool).
-    pub fn binary(&self, name: &'static str) -> Result<&[u8], Missing> {
-        match self.get(name) {
-            Some(Value::Binary(value)) => Ok(value),
-            _ => Err(Missing { name, wanted: "binary" }),
-        }
-    }
-
-    /// The [`Value::List`] of this name.
-    ///
-    /// # Errors
-    ///
-    /// As [`bool`](Self::bool).
-    pub fn list(&self, name: &'static str) -> Result<&NvList, Missing> {
-        match self.get(name) {
-            Some(Value::List(value)) => Ok(value),
-            _ => Err(Missing { name, wanted: "list" }),
-        }
-    }
-
-    /// The [`Value::Lists`] of this name.
-    ///
-    /// # Errors
-    ///
-    /// As [`bool`](Self::bool).
-    pub fn lists(&self, name: &'static str) -> Result<&[NvList], Missing> {
-        match self.get(name) {
-            Some(Value::Lists(value)) => Ok(value),
-            _ => Err(Missing { name, wanted: "array of lists" }),
-        }
-    }
+typed! {
+    bool: "bool", Bool(value) => *value, bool;
+    number: "number", Number(value) => *value, u64;
+    string: "string", String(value) => value, &str;
+    binary: "binary", Binary(value) => value, &[u8];
+    list: "list", List(value) => value, &NvList;
+    lists: "array of lists", Lists(value) => value, &[NvList];
 }
 
 macro_rules! from {
