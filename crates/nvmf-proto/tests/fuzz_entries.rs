@@ -62,6 +62,7 @@ entries! {
     pdu_decoder_controller: 600 bytes, 4000 cases;
     host_connection: 600 bytes, 3000 cases;
     controller_connection: 600 bytes, 3000 cases;
+    nvlist: 300 bytes, 4000 cases;
 }
 
 #[test]

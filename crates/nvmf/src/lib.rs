@@ -10,6 +10,7 @@
 //! - [`handoff`]: have the operating system connect, and make disks of the namespaces.
 //! - [`transport`]: what carries capsules: TCP, and an in-process transport for tests and for
 //!   programs that are both ends.
+//! - [`handoff`]: connected queues given to the kernel.
 //!
 //! Everything blocks, every wait has a [`Deadline`], and data is vectored. The protocol's rules
 //! are in [`nvmf_proto`], the structures in [`nvme_spec`]; both are re-exported.
@@ -55,7 +56,9 @@
 //! - It keeps one thread per waiting queue pair: right for a few hundred connections, not for
 //!   many thousands.
 
-#![forbid(unsafe_code)]
+#![cfg_attr(not(target_os = "freebsd"), forbid(unsafe_code))]
+// But for the system calls of `handoff::freebsd`.
+#![cfg_attr(target_os = "freebsd", deny(unsafe_code))]
 
 pub mod controller;
 mod data;

@@ -10,6 +10,8 @@ mod connect;
 mod connection;
 mod decoder;
 mod host;
+#[cfg(unix)]
+mod nvlist;
 mod print;
 mod spec;
 
@@ -17,6 +19,8 @@ pub use connect::connect;
 pub use connection::{controller_connection, host_connection};
 pub use decoder::{pdu_decoder_controller, pdu_decoder_host};
 pub use host::namespace;
+#[cfg(unix)]
+pub use nvlist::nvlist;
 pub use print::print;
 pub use spec::{
     ana_log, discovery_log, get_log_page, identify, identify_descriptors, log_pages, nqn,
@@ -38,4 +42,6 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("pdu_decoder_controller", pdu_decoder_controller),
     ("host_connection", host_connection),
     ("controller_connection", controller_connection),
+    #[cfg(unix)]
+    ("nvlist", nvlist),
 ];

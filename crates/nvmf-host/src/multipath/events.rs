@@ -82,7 +82,7 @@ impl fmt::Display for Event {
                 write!(f, "{path}: connected to controller {cntlid}, {state}")
             }
             Self::Lost { path, reason, commands } => {
-                write!(f, "{path}: lost with {commands} commands under way: {reason}")
+                write!(f, "{path}: lost: {reason} ({commands} commands under way)")
             }
             Self::Failed { path, reason, pause } => {
                 write!(f, "{path}: cannot connect: {reason}; again in {pause:.1?}")

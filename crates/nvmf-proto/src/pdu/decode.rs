@@ -85,6 +85,17 @@ impl Decoder {
         self.quick = quick::is_possible(self.role, format);
     }
 
+    /// The layout of the PDUs that come.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether the byte that comes next is the first of a PDU.
+    #[inline]
+    pub fn is_between_pdus(&self) -> bool {
+        matches!(self.state, State::Header) && (self.whole || self.have == 0)
+    }
+
     /// The header of the PDU that was judged a violation, without digest, for the TermReq that
     /// answers it: all that has come of it, and no less than the common header.
     pub fn offending_header(&self) -> &[u8] {
@@ -222,6 +233,24 @@ mod tests {
         assert_eq!(decoder.offending_header(), bytes);
         assert!(decoder.decode(&[0x33; 8]).is_err());
         assert_eq!(decoder.offending_header(), [0x33; 8]);
+    }
+
+    #[test]
+    fn between_pdus_is_where_none_has_begun() {
+        let mut decoder = Decoder::new(Role::Controller);
+        assert!(decoder.is_between_pdus());
+        let bytes = capsule(0, 72, 0, 72);
+        decoder.decode(&bytes[..1]).unwrap();
+        assert!(!decoder.is_between_pdus());
+        decoder.decode(&bytes[1..]).unwrap();
+        assert!(decoder.is_between_pdus());
+        // A capsule with four bytes of data.
+        decoder.decode(&capsule(0, 72, 72, 76)).unwrap();
+        assert!(!decoder.is_between_pdus());
+        decoder.decode(&[]).unwrap();
+        decoder.data(&[0; 4]);
+        decoder.decode(&[]).unwrap();
+        assert!(decoder.is_between_pdus());
     }
 
     #[test]

@@ -80,6 +80,23 @@ impl HostQueue {
         self.flow = Flow::Off;
     }
 
+    /// The submission queue's size.
+    pub fn size(&self) -> QueueSize {
+        self.size
+    }
+
+    /// Head and tail of the submission queue; `None` where there is no flow control, and until
+    /// Connect succeeds.
+    ///
+    /// While nothing is outstanding they are the same, unless a controller named its heads in
+    /// another order than that of its responses.
+    pub fn position(&self) -> Option<(u16, u16)> {
+        match self.flow {
+            Flow::On { head, tail } => Some((head, tail)),
+            Flow::Unsettled | Flow::Off => None,
+        }
+    }
+
     /// How many commands can be outstanding at once: one less than the queue has entries.
     pub fn capacity(&self) -> u32 {
         self.size.entries() - 1
@@ -251,6 +268,19 @@ mod tests {
         queue.submit().unwrap();
         queue.submit().unwrap();
         assert!(queue.submit().is_err(), "the head is at 2, and the entry before it is the last");
+    }
+
+    #[test]
+    fn head_and_tail_are_told_where_there_is_flow_control() {
+        assert_eq!(HostQueue::new().position(), None);
+        assert_eq!(queue(4, SQHD_FLOW_CONTROL_OFF).position(), None);
+        let mut queue = queue(4, 2);
+        assert_eq!((queue.position(), queue.size().entries()), (Some((2, 2)), 4));
+        let cid = queue.submit().unwrap();
+        assert_eq!(queue.position(), Some((2, 3)));
+        queue.take_head(&head(3)).unwrap();
+        queue.complete(cid);
+        assert_eq!(queue.position(), Some((3, 3)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use nvme_spec::{Cqe, Sqe};
 use super::link::{Link, Negotiated, Phase, Terminated, digest_bits, judge_ic_req};
 use super::{Payload, ReceivedCommand};
 use crate::capsule::{DataLocation, locate_data};
-use crate::pdu::{DataHeader, Header, Item, Pdu, R2tHeader};
+use crate::pdu::{DataHeader, Format, Header, Item, Pdu, R2tHeader};
 use crate::queue::{ControllerQueue, QueueSize};
 use crate::{Answer, Role, Violation};
 
@@ -160,6 +160,21 @@ impl Controller {
     /// What the handshake agreed on, once it is done.
     pub fn negotiated(&self) -> Option<&Negotiated> {
         self.link.negotiated.as_ref()
+    }
+
+    /// The layout of what this end sends.
+    pub fn send_format(&self) -> Format {
+        self.link.send_format
+    }
+
+    /// The layout of what the host sends.
+    pub fn receive_format(&self) -> Format {
+        self.link.decoder.format()
+    }
+
+    /// Whether the byte that comes next is the first of a PDU: no part of one is kept here.
+    pub fn is_between_pdus(&self) -> bool {
+        self.link.decoder.is_between_pdus()
     }
 
     /// The flow control of this queue.

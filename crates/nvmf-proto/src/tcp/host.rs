@@ -7,7 +7,9 @@ use nvme_spec::{Cqe, SglDescriptor, Sqe, Status};
 
 use super::Payload;
 use super::link::{Link, Negotiated, Phase, Terminated, digest_bits, ic_req, judge_ic_resp};
-use crate::pdu::{Batch, DataHeader, Header, Item, NoPayload, PayloadSource, Pdu, R2tHeader};
+use crate::pdu::{
+    Batch, DataHeader, Format, Header, Item, NoPayload, PayloadSource, Pdu, R2tHeader,
+};
 use crate::queue::{HostQueue, QueueFull, QueueSize};
 use crate::{Role, Violation};
 
@@ -169,6 +171,26 @@ impl Host {
     /// What the handshake agreed on, once it is done.
     pub fn negotiated(&self) -> Option<&Negotiated> {
         self.link.negotiated.as_ref()
+    }
+
+    /// What this end asked for.
+    pub fn config(&self) -> &HostConfig {
+        &self.config
+    }
+
+    /// The layout of what this end sends.
+    pub fn send_format(&self) -> Format {
+        self.link.send_format
+    }
+
+    /// The layout of what the controller sends.
+    pub fn receive_format(&self) -> Format {
+        self.link.decoder.format()
+    }
+
+    /// Whether the byte that comes next is the first of a PDU: no part of one is kept here.
+    pub fn is_between_pdus(&self) -> bool {
+        self.link.decoder.is_between_pdus()
     }
 
     /// Connect succeeded: see [`HostQueue::establish`].

@@ -1,19 +1,21 @@
 //! From a connected transport to a queue pair: Connect, judged, then accepted or refused.
 
 use std::io::IoSliceMut;
+use std::net::TcpStream;
 
 use nvme_spec::fabrics::ConnectData;
 use nvme_spec::pdu::ADMIN_IN_CAPSULE;
-use nvme_spec::{Cqe, Status};
+use nvme_spec::{Cqe, Sqe, Status};
 use nvmf_proto::connect::{
     ConnectLimits, ConnectRequest, ControllerModel, DATA_LEN, Refusal, judge_command, judge_data,
 };
 use nvmf_proto::queue::QueueSize;
+use nvmf_proto::tcp::Controller;
 
 use super::QueuePair;
 use crate::Deadline;
 use crate::transport::{
-    ControllerTransport, DataError, Established, ReceivedCommand, TransportError,
+    ControllerTransport, DataError, Established, ReceivedCommand, TakeApartError, TransportError,
 };
 
 /// What a controller takes in a Connect, and what it gives.
@@ -58,6 +60,8 @@ pub enum AcceptError {
 pub struct PendingConnect {
     transport: Box<dyn ControllerTransport>,
     slot: u16,
+    sqe: Sqe,
+    data: Box<[u8; DATA_LEN as usize]>,
     request: ConnectRequest,
     options: AcceptOptions,
 }
@@ -72,9 +76,11 @@ pub fn accept(
     deadline: Deadline,
 ) -> Result<PendingConnect, AcceptError> {
     let command = transport.receive(deadline)?.ok_or(TransportError::Closed)?;
-    match judge(transport.as_mut(), &command, options, deadline)? {
+    let mut data = Box::new([0; DATA_LEN as usize]);
+    match judge(transport.as_mut(), &command, &mut data, options, deadline)? {
         Ok(request) => {
-            Ok(PendingConnect { transport, slot: command.slot, request, options: *options })
+            let ReceivedCommand { slot, sqe, .. } = command;
+            Ok(PendingConnect { transport, slot, sqe, data, request, options: *options })
         }
         Err(refusal) => {
             transport.respond(command.slot, refusal.cqe());
@@ -88,6 +94,7 @@ pub fn accept(
 fn judge(
     transport: &mut dyn ControllerTransport,
     command: &ReceivedCommand,
+    data: &mut [u8; DATA_LEN as usize],
     options: &AcceptOptions,
     deadline: Deadline,
 ) -> Result<Result<ConnectRequest, Refusal>, TransportError> {
@@ -96,10 +103,9 @@ fn judge(
         Ok(connect) => connect,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let mut data = [0; DATA_LEN as usize];
-    let room = &mut [IoSliceMut::new(&mut data)];
+    let room = &mut [IoSliceMut::new(data)];
     match transport.receive_data(command.slot, room, deadline) {
-        Ok(()) => Ok(judge_data(connect, &data, limits)),
+        Ok(()) => Ok(judge_data(connect, data, limits)),
         Err(DataError::Transport(error)) => Err(error),
         Err(_) => Ok(Err(Refusal::Status(Status::DATA_TRANSFER_ERROR))),
     }
@@ -111,16 +117,38 @@ impl PendingConnect {
         &self.request
     }
 
+    /// The Connect command as it came.
+    pub fn command(&self) -> &Sqe {
+        &self.sqe
+    }
+
+    /// The data of the Connect command as it came: 1024 bytes ([`ConnectData`]).
+    pub fn data(&self) -> &[u8; DATA_LEN as usize] {
+        &self.data
+    }
+
+    /// Whether submission queue flow control is on if it is accepted.
+    pub fn flow_control(&self) -> bool {
+        self.options.flow_control || !self.request.command.disable_flow_control
+    }
+
+    /// Socket and protocol state of a connection over TCP on which nothing is under way but this
+    /// Connect, so that whoever has the socket and the Connect has all of it.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none; nothing happens to it.
+    pub fn idle_tcp(&self) -> Result<(&TcpStream, &Controller), TakeApartError> {
+        self.transport.idle_tcp(1)
+    }
+
     /// Accepts: the queue belongs to controller `cntlid` (1 to FFEFh).
     pub fn accept(mut self, cntlid: u16, deadline: Deadline) -> Result<QueuePair, TransportError> {
         debug_assert!((1..=ConnectData::CNTLID_MAX).contains(&cntlid));
         let command = self.request.command;
         let in_capsule = if command.qid == 0 { ADMIN_IN_CAPSULE } else { self.options.in_capsule };
-        let established = Established {
-            size: command.size,
-            flow_control: self.options.flow_control || !command.disable_flow_control,
-            in_capsule,
-        };
+        let established =
+            Established { size: command.size, flow_control: self.flow_control(), in_capsule };
         self.transport.accept(self.slot, Cqe::with_dw0(0, cntlid.into()), established);
         self.transport.flush(deadline)?;
         Ok(QueuePair::new(self.transport, command.qid))

@@ -277,6 +277,13 @@ impl Association {
         self.admin.into_tcp()
     }
 
+    /// The admin queue, what Identify Controller said, and what the association was made with.
+    ///
+    /// The association goes on with whoever has the queue: nobody sends Keep Alive for it but they.
+    pub fn into_parts(self) -> (QueuePair, Box<IdentifyController>, HostOptions) {
+        (self.admin, self.controller, self.options)
+    }
+
     /// Executes an admin command and waits for its answer.
     pub(super) fn execute(&mut self, sqe: Sqe, transfer: Transfer<'_>) -> Result<Cqe, Error> {
         self.admin.execute(sqe, transfer, self.options.wait())

@@ -9,9 +9,12 @@
 //! | NQN | `/etc/nvme/hostnqn` | `nqn.2014-08.org.nvmexpress:uuid:` and the machine's UUID |
 //! | identifier | `/etc/nvme/hostid` | the UUID in the NQN, or one derived from its text |
 //!
-//! The machine's UUID is `/sys/class/dmi/id/product_uuid` (which only root may read), else one
-//! derived from `/etc/machine-id`, else, in a container that has neither, the boot's
-//! (`/proc/sys/kernel/random/boot_id`), which lasts until the next one.
+//! The machine's UUID is `/sys/class/dmi/id/product_uuid` (which only root may read), or what
+//! FreeBSD has in `/etc/hostid`, else one derived from `/etc/machine-id`, else, in a container that
+//! has none of them, the boot's (`/proc/sys/kernel/random/boot_id`), which lasts until the next one.
+//!
+//! macOS and Windows have none of these: there the host's NQN has to be on file, or be given. On
+//! Windows the directory is `C:\ProgramData\nvme`.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,11 @@ use nvme_spec::host_id::HostIdError;
 use nvme_spec::nqn::NqnError;
 use nvme_spec::{HostId, Nqn};
 use uuid::Uuid;
+
+/// Where the file system begins.
+const ROOT: &str = if cfg!(windows) { "C:\\" } else { "/" };
+/// Where the host's names are on file, from there.
+const DIRECTORY: &str = if cfg!(windows) { "ProgramData\\nvme" } else { "etc/nvme" };
 
 /// The names under which a host connects.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -65,7 +73,9 @@ pub enum IdentityError {
         path: PathBuf,
     },
     /// None of the places has anything.
-    #[error("this machine has no UUID and no /etc/nvme/hostnqn")]
+    #[error(
+        "this machine has no UUID: write the host's NQN to {ROOT}{DIRECTORY}/hostnqn, or name it"
+    )]
     Nothing,
 }
 
@@ -77,7 +87,7 @@ impl Identity {
     /// A file of `/etc/nvme` that is there but unreadable or malformed is an error and not passed
     /// over: the host would quietly become another one.
     pub fn from_system() -> Result<Self, IdentityError> {
-        Self::below(Path::new("/"))
+        Self::below(Path::new(ROOT))
     }
 
     /// The identity of a host called `host`: its identifier is [`host_id_of`] that name.
@@ -106,13 +116,13 @@ impl Identity {
 
     /// The identity of the machine whose file system starts at `root`.
     fn below(root: &Path) -> Result<Self, IdentityError> {
-        let host = match line_of(root.join("etc/nvme/hostnqn"))? {
+        let host = match line_of(root.join(DIRECTORY).join("hostnqn"))? {
             Some((path, text)) => {
                 Nqn::parse_strict(&text).map_err(|reason| IdentityError::Nqn { path, reason })?
             }
             None => Nqn::from_uuid(&machine_uuid(root).ok_or(IdentityError::Nothing)?),
         };
-        let host_id = match line_of(root.join("etc/nvme/hostid"))? {
+        let host_id = match line_of(root.join(DIRECTORY).join("hostid"))? {
             Some((path, text)) => match text.parse::<HostId>() {
                 Ok(id) if id.is_zero() => return Err(IdentityError::Zero { path }),
                 Ok(id) => id,
@@ -146,6 +156,7 @@ fn machine_uuid(root: &Path) -> Option<[u8; 16]> {
         (!uuid.is_nil() && !uuid.is_max()).then_some(uuid)
     };
     uuid("sys/class/dmi/id/product_uuid")
+        .or_else(|| uuid("etc/hostid"))
         // The machine id itself is meant to be kept to the machine.
         .or_else(|| uuid("etc/machine-id").map(|id| Uuid::new_v5(&NAMESPACE, id.as_bytes())))
         .or_else(|| uuid("proc/sys/kernel/random/boot_id"))
@@ -224,6 +235,15 @@ mod tests {
         let identity = root.identity().unwrap();
         assert_eq!(identity.host.as_str(), format!("nqn.2014-08.org.nvmexpress:uuid:{UUID}"));
         assert_eq!(identity.host_id.to_string(), UUID);
+    }
+
+    #[test]
+    fn the_host_identifier_of_freebsd_is_a_uuid_and_that_of_others_is_not() {
+        let root = Root::new("hostid", &[("etc/hostid", &format!("{UUID}\n"))]);
+        assert_eq!(root.identity().unwrap().host_id.to_string(), UUID);
+        // Four bytes elsewhere, perhaps even text.
+        let root = Root::new("hostid-linux", &[("etc/hostid", "\u{1}\u{0}\u{7f}\u{0}")]);
+        assert!(matches!(root.identity(), Err(IdentityError::Nothing)));
     }
 
     #[test]

@@ -158,6 +158,11 @@ impl QueuePair {
         self.cntlid
     }
 
+    /// The submission queue's size.
+    pub fn size(&self) -> QueueSize {
+        self.transport.queue().size()
+    }
+
     /// How many commands can be outstanding at once.
     pub fn capacity(&self) -> u32 {
         self.transport.queue().capacity()
@@ -281,6 +286,19 @@ impl QueuePair {
         }
         let HostParts { stream, host, received, trace } = self.transport.into_tcp()?;
         Ok(TcpQueue { qid: self.qid, stream, host, received, trace })
+    }
+
+    /// Socket and protocol state of a queue pair over TCP that is idle and keeps nothing of what it
+    /// received, so that whoever has the socket has all of it.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none; nothing happens to it.
+    pub fn idle_tcp(&self) -> Result<(&TcpStream, &Host), TakeApartError> {
+        match self.done.len() {
+            0 => self.transport.idle_tcp(),
+            completions => Err(TakeApartError::Unfetched { completions }),
+        }
     }
 
     /// Ends the queue pair: an I/O queue by a Disconnect command, an admin queue, which has none,

@@ -8,13 +8,14 @@ pub mod tcp;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use nvme_spec::{Cqe, Sqe};
 use nvmf_proto::digest::SelfTestError;
 use nvmf_proto::queue::{ControllerQueue, HostQueue, QueueSize};
 pub use nvmf_proto::tcp::{Completion, Established, ReceivedCommand};
-use nvmf_proto::tcp::{SubmitError, Terminated, TransferError};
+use nvmf_proto::tcp::{Controller, Host, SubmitError, Terminated, TransferError};
 use nvmf_proto::violation::Violation;
 
 use crate::{Data, Deadline, Transfer};
@@ -60,6 +61,16 @@ pub trait HostTransport: Send + Debug {
     fn into_tcp(self: Box<Self>) -> Result<tcp::HostParts, TakeApartError> {
         Err(TakeApartError::NotTcp)
     }
+
+    /// Socket and protocol state of a connection that is idle and keeps nothing of what it
+    /// received, so that whoever has the socket has all of it.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none; nothing happens to it.
+    fn idle_tcp(&self) -> Result<(&TcpStream, &Host), TakeApartError> {
+        Err(TakeApartError::NotTcp)
+    }
 }
 
 /// A controller's end of a queue pair's connection.
@@ -97,6 +108,17 @@ pub trait ControllerTransport: Send + Debug {
 
     /// Sends all answers.
     fn flush(&mut self, deadline: Deadline) -> Result<(), TransportError>;
+
+    /// Socket and protocol state of a connection on which only so many unanswered commands, which the
+    /// caller has, are under way, and that keeps nothing of what it received, so that whoever has
+    /// the socket and those commands has all of it.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none; nothing happens to it.
+    fn idle_tcp(&self, _unanswered: u32) -> Result<(&TcpStream, &Controller), TakeApartError> {
+        Err(TakeApartError::NotTcp)
+    }
 }
 
 /// A transport's failure.
@@ -141,7 +163,7 @@ pub enum TransportError {
     },
 }
 
-/// A queue pair cannot be taken apart.
+/// A queue pair cannot be taken apart, or handed over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TakeApartError {
@@ -160,6 +182,15 @@ pub enum TakeApartError {
     /// Bytes of a command that was answered early are still to be sent.
     #[error("not all of a command is sent")]
     Unsent,
+    /// Bytes came, unbidden, that nobody has asked for yet.
+    #[error("{bytes} bytes that came on the queue are not looked at yet")]
+    Unread {
+        /// How many.
+        bytes: usize,
+    },
+    /// A PDU has come in part.
+    #[error("a PDU has come only in part on the queue")]
+    Partial,
     /// The connection failed before.
     #[error("the connection is of no more use after an earlier failure")]
     Broken,

@@ -38,7 +38,7 @@ impl Decoder {
         input: &'a [u8],
         kind: u8,
     ) -> Option<(&'a [u8; N], usize)> {
-        let between = matches!(self.state, State::Header) && (self.whole || self.have == 0);
+        let between = self.is_between_pdus();
         if !self.quick || !between {
             return None;
         }

@@ -18,7 +18,7 @@ use nvmf_proto::violation::Violation;
 use super::socket::{Received, Socket, Wait};
 use crate::Deadline;
 use crate::data::{for_each_part, room_at};
-use crate::transport::{ControllerTransport, DataError, TransportError, wire_len};
+use crate::transport::{ControllerTransport, DataError, TakeApartError, TransportError, wire_len};
 
 /// Answers are gathered up to this many bytes before they are sent.
 const GATHER: usize = 128 << 10;
@@ -475,6 +475,21 @@ impl ControllerTransport for ControllerTcp {
         self.encode();
         let result = self.send_pending(deadline);
         self.judge(result)
+    }
+
+    fn idle_tcp(&self, unanswered: u32) -> Result<(&TcpStream, &Controller), TakeApartError> {
+        if self.broken || self.ended {
+            return Err(TakeApartError::Broken);
+        }
+        let outstanding = u32::try_from(self.controller.queue().outstanding()).unwrap_or(u32::MAX);
+        if outstanding != unanswered || !self.ready.is_empty() {
+            return Err(TakeApartError::Outstanding { outstanding });
+        }
+        if !self.pending.is_empty() || !self.batch.is_empty() || self.controller.wants_transmit() {
+            return Err(TakeApartError::Unsent);
+        }
+        self.socket.check_nothing_kept(self.controller.is_between_pdus())?;
+        Ok((self.socket.stream(), &self.controller))
     }
 }
 

@@ -113,6 +113,24 @@ impl HostTcp {
         Ok(tcp)
     }
 
+    /// Whether no command is under way, in no direction.
+    fn check_idle(&self) -> Result<(), TakeApartError> {
+        if self.broken {
+            return Err(TakeApartError::Broken);
+        }
+        if !self.done.is_empty() {
+            return Err(TakeApartError::Unfetched { completions: self.done.len() });
+        }
+        let outstanding = self.host.queue().outstanding();
+        if outstanding > 0 {
+            return Err(TakeApartError::Outstanding { outstanding });
+        }
+        if !self.batch.is_empty() || self.host.wants_transmit() {
+            return Err(TakeApartError::Unsent);
+        }
+        Ok(())
+    }
+
     /// Waits for one completion, of whichever command.
     fn complete(
         &mut self,
@@ -315,21 +333,15 @@ impl HostTransport for HostTcp {
     }
 
     fn into_tcp(self: Box<Self>) -> Result<HostParts, TakeApartError> {
-        if self.broken {
-            return Err(TakeApartError::Broken);
-        }
-        if !self.done.is_empty() {
-            return Err(TakeApartError::Unfetched { completions: self.done.len() });
-        }
-        let outstanding = self.host.queue().outstanding();
-        if outstanding > 0 {
-            return Err(TakeApartError::Outstanding { outstanding });
-        }
-        if !self.batch.is_empty() || self.host.wants_transmit() {
-            return Err(TakeApartError::Unsent);
-        }
+        self.check_idle()?;
         let (stream, received, trace) = self.socket.into_parts();
         Ok(HostParts { stream, host: self.host, received, trace })
+    }
+
+    fn idle_tcp(&self) -> Result<(&TcpStream, &Host), TakeApartError> {
+        self.check_idle()?;
+        self.socket.check_nothing_kept(self.host.is_between_pdus())?;
+        Ok((self.socket.stream(), &self.host))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The TCP transport: one socket for each queue pair (NVMe/TCP Transport 1.1).
 
 mod controller;
+mod gathered;
 mod host;
 mod socket;
 

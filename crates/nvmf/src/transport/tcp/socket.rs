@@ -7,16 +7,19 @@ use std::time::{Duration, Instant};
 use nvmf_proto::pdu::{Batch, PayloadSource};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
+use super::gathered;
 use crate::Deadline;
 use crate::pdu_trace::{ConnectionTrace, Direction};
-use crate::transport::TransportError;
+use crate::transport::{TakeApartError, TransportError};
 
 /// Large enough for many commands or responses in one system call.
 const RECEIVE_BUFFER: usize = 64 << 10;
 /// The most pieces that one gathered send takes (IOV_MAX is 1024 on every system of note).
 const MAX_SLICES: usize = 256;
+
+/// Some systems count a poll's milliseconds with 31 bits.
+const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
 /// From this many bytes of room on, payload skips the receive buffer.
 const STRAIGHT: usize = 16 << 10;
@@ -59,6 +62,7 @@ impl Socket {
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
+        gathered::prepare(&stream)?;
         Ok(Self {
             stream,
             buffer: vec![0; RECEIVE_BUFFER].into(),
@@ -91,6 +95,16 @@ impl Socket {
     /// Bytes received and not yet consumed.
     pub(super) fn buffered(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
+    }
+
+    /// Whether nothing that was received is kept on this side of the socket; `between_pdus` is what
+    /// the protocol says of its own part.
+    pub(super) fn check_nothing_kept(&self, between_pdus: bool) -> Result<(), TakeApartError> {
+        match self.buffered().len() {
+            0 if between_pdus => Ok(()),
+            0 => Err(TakeApartError::Partial),
+            bytes => Err(TakeApartError::Unread { bytes }),
+        }
     }
 
     pub(super) fn consume(&mut self, n: usize) {
@@ -151,22 +165,19 @@ impl Socket {
                 slices.push(IoSlice::new(pending));
             }
             batch.io_slices(source, &mut slices, MAX_SLICES).map_err(io::Error::other)?;
-            // Not `write_vectored`: that would raise SIGPIPE in programs that do not ignore it.
-            let mut no_control = SendAncillaryBuffer::default();
-            let sent = sendmsg(&self.stream, &slices, &mut no_control, SendFlags::NOSIGNAL);
-            let n = match sent {
+            let n = match gathered::send(&self.stream, &slices) {
                 Ok(n) => n,
-                Err(Errno::AGAIN) => {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked_since.get_or_insert_with(Instant::now);
                     return Ok(false);
                 }
-                Err(Errno::INTR) => continue,
-                Err(Errno::PIPE | Errno::CONNRESET) => {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if is_closed_by_peer(e.kind()) => {
                     pending.clear();
                     batch.advance(usize::MAX);
                     return Ok(true);
                 }
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(e),
             };
             self.blocked_since = None;
             if let Some(trace) = &mut self.trace {
@@ -204,15 +215,21 @@ impl Socket {
             Wait::Either => PollFlags::IN | PollFlags::OUT,
         };
         loop {
-            let left = deadline.remaining().ok_or(TransportError::TimedOut)?;
+            let left = deadline.remaining().ok_or(TransportError::TimedOut)?.min(LONGEST_POLL);
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
             let mut fds = [PollFd::new(&self.stream, flags)];
-            match poll(&mut fds, Some(&timespec(left))) {
+            match poll(&mut fds, Some(&left)) {
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(e) => return Err(io::Error::from(e).into()),
             }
         }
     }
+}
+
+fn is_closed_by_peer(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(kind, BrokenPipe | ConnectionReset | ConnectionAborted)
 }
 
 fn show_received(trace: &mut Option<Box<ConnectionTrace>>, bytes: &[u8]) {
@@ -238,15 +255,31 @@ fn receive(mut stream: &TcpStream, room: &mut [u8]) -> io::Result<Received> {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             // Linux as host sends RST right behind its FIN: an end like any other.
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(Received::End),
+            Err(e) if is_closed_by_peer(e.kind()) => Ok(Received::End),
             Err(e) => Err(e),
         };
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_was_received_is_kept_until_it_is_consumed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut socket = Socket::new(listener.accept().unwrap().0).unwrap();
+        assert_eq!(socket.check_nothing_kept(true), Ok(()));
+        peer.write_all(&[0; 5]).unwrap();
+        socket.wait(Wait::Readable, Deadline::after(Duration::from_secs(10))).unwrap();
+        assert_eq!(socket.fill().unwrap(), Received::Bytes(5));
+        assert_eq!(socket.check_nothing_kept(true), Err(TakeApartError::Unread { bytes: 5 }));
+        socket.consume(5);
+        assert_eq!(socket.check_nothing_kept(true), Ok(()));
+        assert_eq!(socket.check_nothing_kept(false), Err(TakeApartError::Partial));
     }
 }
