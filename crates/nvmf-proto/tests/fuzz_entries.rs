@@ -61,6 +61,8 @@ entries! {
     pdu_decoder_controller: 600 bytes, 4000 cases;
     host_connection: 600 bytes, 3000 cases;
     controller_connection: 600 bytes, 3000 cases;
+    nbd_handshake: 600 bytes, 4000 cases;
+    nbd_requests: 600 bytes, 4000 cases;
 }
 
 #[test]

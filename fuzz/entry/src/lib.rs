@@ -9,12 +9,14 @@ mod bytes;
 mod connect;
 mod connection;
 mod decoder;
+mod nbd;
 mod print;
 mod spec;
 
 pub use connect::connect;
 pub use connection::{controller_connection, host_connection};
 pub use decoder::{pdu_decoder_controller, pdu_decoder_host};
+pub use nbd::{nbd_handshake, nbd_requests};
 pub use print::print;
 pub use spec::{
     ana_log, discovery_log, get_log_page, identify, identify_descriptors, log_pages, nqn,
@@ -35,4 +37,6 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("pdu_decoder_controller", pdu_decoder_controller),
     ("host_connection", host_connection),
     ("controller_connection", controller_connection),
+    ("nbd_handshake", nbd_handshake),
+    ("nbd_requests", nbd_requests),
 ];
