@@ -139,6 +139,9 @@ filled to its end, and nvmf fails.")]
     /// Measure how fast a namespace is; writes overwrite it
     #[command(after_help = crate::bench::args::HELP)]
     Bench(Bench),
+    /// Serve a namespace to programs that know no NVMe
+    #[command(subcommand, after_help = crate::export::args::HELP)]
+    Export(crate::export::args::Export),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Example:
@@ -170,6 +173,7 @@ impl Command {
             Self::Read(args) => Some(&mut args.connect),
             Self::Write(args) => Some(&mut args.connect),
             Self::Bench(args) => Some(&mut args.connect),
+            Self::Export(args) => Some(args.connect()),
             Self::Serve(_)
             | Self::Config(_)
             | Self::Ctl(_)

@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod ctl;
 mod discover;
+mod export;
 mod failure;
 mod feature;
 mod generate;
@@ -20,6 +21,7 @@ mod progress;
 mod property;
 mod read;
 mod serve;
+mod signals;
 mod target;
 mod transfer;
 mod write;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Read(args) => read::run(&args),
         Command::Write(args) => write::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
     };
