@@ -169,6 +169,9 @@ filled to its end, and nvmf fails.")]
     /// Measure how fast a namespace is; writes overwrite it
     #[command(after_help = crate::bench::args::HELP)]
     Bench(Bench),
+    /// Serve a namespace to programs that know no NVMe
+    #[command(subcommand, after_help = crate::export::args::HELP)]
+    Export(crate::export::args::Export),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Example:
@@ -209,6 +212,7 @@ impl Command {
             Self::Disconnect(_) | Self::DisconnectAll(_) | Self::List(_) => None,
             #[cfg(target_os = "linux")]
             Self::KernelTarget(_) => None,
+            Self::Export(args) => Some(args.connect()),
             Self::Serve(_)
             | Self::Config(_)
             | Self::Ctl(_)

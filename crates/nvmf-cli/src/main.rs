@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod ctl;
 mod discover;
+mod export;
 mod failure;
 mod feature;
 mod generate;
@@ -25,6 +26,7 @@ mod progress;
 mod property;
 mod read;
 mod serve;
+mod signals;
 mod stop;
 mod target;
 mod transfer;
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Command::DisconnectAll(args) => handoff::disconnect_all(&args),
         #[cfg(target_os = "linux")]
         Command::List(args) => handoff::list(&args, cli.verbose > 0),
+        Command::Export(args) => export::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
     };

@@ -80,7 +80,7 @@ impl FromStr for Target {
 }
 
 /// Host and port, the host without brackets.
-fn split_authority(authority: &str) -> Result<(&str, Option<&str>), TargetError> {
+pub(crate) fn split_authority(authority: &str) -> Result<(&str, Option<&str>), TargetError> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (address, rest) =
             rest.split_once(']').ok_or_else(|| TargetError::Address(rest.to_owned()))?;

@@ -334,6 +334,8 @@ fn every_subcommand_has_help_with_an_example() {
         "read",
         "write",
         "bench",
+        "export",
+        "export nbd",
         "completions",
         "man",
     ];

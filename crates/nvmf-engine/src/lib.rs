@@ -21,6 +21,8 @@
 //! - **Whatever the kernel may still touch is owned by the engine,** and given back with the event
 //!   that says that it is done: the interface is safe, whatever a handler does.
 //!
+//! [`SocketFile`] is a Unix socket with a name, for programs that are reached so.
+//!
 //! # Waiting
 //!
 //! [`Engine::turn`] does what can be done and says whether that was anything. A [`Pace`] decides how
@@ -49,6 +51,7 @@ mod pool;
 mod prefetch;
 mod run;
 mod slots;
+mod socket_file;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -68,6 +71,7 @@ pub use poll::Poll;
 pub use pool::Pool;
 pub use prefetch::prefetch;
 pub use run::{EngineChoice, EngineKind, Program, Unavailable, run};
+pub use socket_file::{SocketFile, SocketFileError};
 #[cfg(target_os = "linux")]
 pub use uring::Uring;
 pub use waker::Waker;

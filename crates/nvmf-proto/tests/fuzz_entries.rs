@@ -63,6 +63,8 @@ entries! {
     host_connection: 600 bytes, 3000 cases;
     controller_connection: 600 bytes, 3000 cases;
     nvlist: 300 bytes, 4000 cases;
+    nbd_handshake: 600 bytes, 4000 cases;
+    nbd_requests: 600 bytes, 4000 cases;
 }
 
 #[test]

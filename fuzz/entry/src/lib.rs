@@ -10,6 +10,7 @@ mod connect;
 mod connection;
 mod decoder;
 mod host;
+mod nbd;
 #[cfg(unix)]
 mod nvlist;
 mod print;
@@ -19,6 +20,7 @@ pub use connect::connect;
 pub use connection::{controller_connection, host_connection};
 pub use decoder::{pdu_decoder_controller, pdu_decoder_host};
 pub use host::namespace;
+pub use nbd::{nbd_handshake, nbd_requests};
 #[cfg(unix)]
 pub use nvlist::nvlist;
 pub use print::print;
@@ -44,4 +46,6 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("controller_connection", controller_connection),
     #[cfg(unix)]
     ("nvlist", nvlist),
+    ("nbd_handshake", nbd_handshake),
+    ("nbd_requests", nbd_requests),
 ];

@@ -3,23 +3,19 @@
 mod plain;
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
-use anyhow::Context;
 use nvmf_target::config::Layout;
 use nvmf_target::control::{Control, Listener, Server};
 use nvmf_target::manage::{Manager, StateFile};
-use nvmf_target::{Handle, Target, TargetBuilder};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use nvmf_target::{Target, TargetBuilder};
 
 use crate::args;
 use crate::config;
 use crate::limits;
 use crate::output;
+use crate::signals;
 
 pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
     let layout = match &args.config {
@@ -40,7 +36,8 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
     limits::raise_descriptors();
     let control = Control::new(Arc::clone(&manager), args.config.clone());
     let socket = socket.map(|socket| socket.serve(control.clone())).transpose()?;
-    heed_signals(target.handle(), control)?;
+    let handle = target.handle();
+    signals::heed(move || handle.shutdown(), Some(Box::new(move || reload(&control))))?;
     output::print(announcement(&manager, socket.as_ref().map(Server::path)))?;
     Ok(target.run()?)
 }
@@ -80,32 +77,6 @@ fn control_socket(args: &args::Serve) -> Option<PathBuf> {
     args.control.clone().or_else(default)
 }
 
-/// Stops the target at the first SIGINT or SIGTERM, and the process at the second; SIGHUP has the
-/// configuration read again.
-fn heed_signals(handle: Handle, control: Control) -> anyhow::Result<()> {
-    const KILLED_BY: i32 = 128;
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot wait for signals")?;
-    thread::Builder::new()
-        .name("nvmf-signals".to_owned())
-        .spawn(move || {
-            let mut stopping = false;
-            for signal in signals.forever() {
-                if signal == SIGHUP {
-                    reload(&control);
-                    continue;
-                }
-                if stopping {
-                    std::process::exit(KILLED_BY + signal);
-                }
-                tracing::info!(signal, "stopping");
-                handle.shutdown();
-                stopping = true;
-            }
-        })
-        .context("cannot start a thread")?;
-    Ok(())
-}
-
 fn reload(control: &Control) {
     match control.reload() {
         Ok(applied) => tracing::info!(changes = applied.changes, "configuration read again"),
@@ -136,9 +107,8 @@ fn announcement(manager: &Manager, control: Option<&Path>) -> String {
         let address = port.address();
         let subsystems = handle.subsystems();
         let nqn = subsystems.iter().map(|subsystem| subsystem.nqn()).find(|nqn| port.serves(nqn));
-        let ip = reachable(address.ip());
-        let port = address.port();
-        let authority = SocketAddr::new(ip, port);
+        let authority = output::reachable(address);
+        let (ip, port) = (authority.ip(), authority.port());
         let _ = writeln!(text, "Ready on {address}; to use it:");
         if let Some(nqn) = nqn {
             let _ = writeln!(text, "  nvme connect -t tcp -a {ip} -s {port} -n {nqn}");
@@ -164,15 +134,6 @@ fn announcement(manager: &Manager, control: Option<&Path>) -> String {
 fn source(layout: &Layout, nqn: &nvmf::spec::Nqn, nsid: u32) -> String {
     let ns = layout.subsystems().get(nqn).and_then(|subsystem| subsystem.namespaces.get(&nsid));
     ns.map_or_else(String::new, |ns| ns.spec.to_string())
-}
-
-/// An address that reaches this machine from itself.
-fn reachable(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    }
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
 pub(crate) mod controlled;
+pub(crate) mod daemon;
 
-use std::fmt::Write;
-use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
+use std::process::{self, Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
+
+use daemon::Daemon;
 
 pub(crate) const NQN: &str = "nqn.2026-01.org.example:tests";
 
@@ -85,10 +85,7 @@ pub(crate) fn json(bytes: &[u8]) -> serde_json::Value {
 
 /// A running `nvmf serve`; killed when the test is over.
 pub(crate) struct Server {
-    child: Child,
-    /// What it says on standard error, as it comes.
-    log: Arc<Mutex<String>>,
-    logger: Option<JoinHandle<()>>,
+    daemon: Daemon,
     /// What it said up to when it was ready.
     pub(crate) said: Vec<String>,
     pub(crate) host: String,
@@ -130,50 +127,24 @@ impl Server {
 
     /// The same; gives what it said if it ends before it is ready.
     pub(crate) fn try_serve(host: &str, args: &[&str]) -> Result<Self, String> {
-        let mut child = nvmf()
-            .arg("serve")
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let log = Arc::new(Mutex::new(String::new()));
-        let logger = Some(collect(child.stderr.take().unwrap(), Arc::clone(&log)));
-        let host = host.to_owned();
-        let mut server = Self { child, log, logger, said: Vec::new(), host, port: 0 };
-        let url = format!("nvme+tcp://{}:", server.host);
-        while !server.said.last().is_some_and(|line| line.contains("Ctrl-C")) {
-            let Ok(line) = receiver.recv_timeout(Duration::from_secs(20)) else {
-                let _ = server.child.kill();
-                let log = server.whole_log();
-                return Err(format!("{:?} {log}", server.said));
-            };
-            if let (0, Some((_, rest))) = (server.port, line.split_once(&url)) {
-                server.port = rest.split('/').next().unwrap().parse().unwrap();
-            }
-            server.said.push(line);
-        }
-        Ok(server)
+        let mut command = nvmf();
+        command.arg("serve").args(args);
+        let (daemon, said) = Daemon::try_start(command)?;
+        let url = format!("nvme+tcp://{host}:");
+        let port = said.iter().find_map(|line| {
+            let (_, rest) = line.split_once(&url)?;
+            Some(rest.split('/').next().unwrap().parse().unwrap())
+        });
+        Ok(Self { daemon, said, host: host.to_owned(), port: port.unwrap_or(0) })
     }
 
     /// What it has said on standard error so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
-    }
-
-    /// What it said on standard error till its end.
-    fn whole_log(&mut self) -> String {
-        if let Some(logger) = self.logger.take() {
-            logger.join().unwrap();
-        }
-        self.log()
+        self.daemon.log()
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.daemon.pid()
     }
 
     /// Memory of its own, in bytes: what is not of a file.
@@ -203,18 +174,8 @@ impl Server {
     }
 
     /// Sends a signal, and waits for the end.
-    pub(crate) fn signal(mut self, signal: &str) -> (ExitStatus, String) {
-        self.send(signal);
-        let end = Instant::now() + Duration::from_secs(20);
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < end, "it does not end");
-            thread::sleep(Duration::from_millis(10));
-        };
-        let error = self.whole_log();
-        (status, error)
+    pub(crate) fn signal(self, signal: &str) -> (ExitStatus, String) {
+        self.daemon.signal(signal)
     }
 
     /// Makes it stand still; it keeps its connections.
@@ -224,36 +185,20 @@ impl Server {
 
     /// Sends a signal that it goes on after.
     pub(crate) fn send(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        self.daemon.send(signal);
     }
 
     /// Ends it as a power failure would, and waits until nobody listens there: what an io_uring had
     /// open the kernel closes only a moment after the process is gone.
-    pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub(crate) fn kill(self) {
+        self.daemon.kill();
         let end = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect((self.host.as_str(), self.port)).is_ok() {
-            assert!(Instant::now() < end, "somebody still listens at {}", self.portal());
+        let (host, port) = (self.host.as_str(), self.port);
+        while TcpStream::connect((host, port)).is_ok() {
+            assert!(Instant::now() < end, "somebody still listens at {host}:{port}");
             thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Collects what a program says.
-fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> JoinHandle<()> {
-    thread::spawn(move || {
-        let lines = BufReader::new(from).lines().map_while(Result::ok);
-        lines.for_each(|line| writeln!(into.lock().unwrap(), "{line}").unwrap());
-    })
 }
 
 /// Waits until this holds.

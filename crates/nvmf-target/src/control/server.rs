@@ -1,8 +1,6 @@
 //! The end of the control socket that belongs to the target.
 
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
+use nvmf_engine::{SocketFile, SocketFileError};
 
 use super::execute::Executor;
 use super::{MAX_LINE, Reply};
@@ -22,9 +20,6 @@ const MOST: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may say nothing.
 const SILENCE: Duration = Duration::from_secs(300);
-
-/// The mode of the socket.
-const OWNER: u32 = 0o600;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -86,10 +81,11 @@ impl Listener {
     ///
     /// [`ServerError`].
     pub fn bind(path: &Path) -> Result<Self, ServerError> {
-        let listener = listen(path)?;
-        let file = SocketFile(path.to_owned());
-        fs::set_permissions(path, fs::Permissions::from_mode(OWNER))
-            .map_err(|source| failed(path, source))?;
+        let (listener, file) = SocketFile::listen(path).map_err(|error| match error {
+            SocketFileError::InUse { path } => ServerError::InUse { path },
+            SocketFileError::Io { path, source } => failed(&path, source),
+            other => failed(path, io::Error::other(other)),
+        })?;
         Ok(Self { listener, file })
     }
 
@@ -104,7 +100,7 @@ impl Listener {
         thread::Builder::new()
             .name("nvmf-control".into())
             .spawn(work)
-            .map_err(|source| failed(&file.0, source))?;
+            .map_err(|source| failed(file.path(), source))?;
         Ok(Server { file })
     }
 }
@@ -127,55 +123,12 @@ impl Server {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.file.0
-    }
-}
-
-/// The name of the socket.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // The thread ends with the process; nobody finds it any more.
-        let _ = fs::remove_file(&self.0);
+        self.file.path()
     }
 }
 
 fn failed(path: &Path, source: io::Error) -> ServerError {
     ServerError::Io { path: path.to_owned(), source }
-}
-
-fn listen(path: &Path) -> Result<UnixListener, ServerError> {
-    let failed = |source| failed(path, source);
-    match bound(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let is_socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-            if !is_socket {
-                return Err(failed(io::Error::other("there is another file of this name")));
-            }
-            if UnixStream::connect(path).is_ok() {
-                return Err(ServerError::InUse { path: path.to_owned() });
-            }
-            fs::remove_file(path).map_err(failed)?;
-            bound(path).map_err(failed)
-        }
-        result => result.map_err(failed),
-    }
-}
-
-/// A socket of this name, which nobody but its owner can connect to from the first moment: the mode
-/// of a socket without a name is, in Linux, what its name gets. Elsewhere it is set afterwards.
-fn bound(path: &Path) -> io::Result<UnixListener> {
-    const WAITING: i32 = 128;
-    let address = SocketAddrUnix::new(path)?;
-    let socket = net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-    #[cfg(target_os = "linux")]
-    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(OWNER))?;
-    net::bind(&socket, &address)?;
-    net::listen(&socket, WAITING)?;
-    Ok(socket.into())
 }
 
 fn accept(listener: &UnixListener, control: &Control) {
@@ -252,19 +205,4 @@ fn answer(mut stream: &UnixStream, reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     stream.write_all(&line)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_socket_is_never_anybody_elses() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("control.sock");
-        let _listener = bound(&path).unwrap();
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o177, 0, "{mode:o}");
-    }
 }
