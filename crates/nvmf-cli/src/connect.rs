@@ -9,6 +9,7 @@ use nvmf::spec::status::CommandKind;
 use nvmf::spec::{Nqn, Status};
 use nvmf::transport::TransportError;
 use nvmf::{Deadline, Error};
+use nvmf_host::{Namespace, NamespaceBuilder};
 
 use crate::args;
 use crate::failure::{self, Usage};
@@ -42,12 +43,16 @@ impl Connector {
                 return Err(Usage::new(what).into());
             }
         };
-        let identity = identity(connect)?;
-        let mut options = HostOptions::from(identity);
-        options.header_digest = connect.hdgst;
-        options.data_digest = connect.ddgst;
-        options.timeout = connect.timeout;
-        Ok(Self { target, options, trace: connect.trace.clone() })
+        Self::to(target, &connect.host)
+    }
+
+    /// To this target.
+    pub(crate) fn to(target: Target, host: &args::AsHost) -> anyhow::Result<Self> {
+        let mut options = HostOptions::from(identity(host)?);
+        options.header_digest = host.hdgst;
+        options.data_digest = host.ddgst;
+        options.timeout = host.timeout;
+        Ok(Self { target, options, trace: host.trace.clone() })
     }
 
     /// As [`new`](Self::new), for commands that have another argument after the target: with
@@ -144,6 +149,17 @@ impl Connector {
             })
     }
 
+    /// An object for the namespace that was named, which looks after its connections itself.
+    pub(crate) fn builder(&self) -> anyhow::Result<NamespaceBuilder> {
+        let subsystem = self.subsystem()?.clone();
+        let builder = Namespace::builder(subsystem, self.nsid(), self.options.clone());
+        let builder = builder.path(self.target.authority());
+        Ok(match &self.trace {
+            Some(trace) => builder.trace_pdus(trace.clone()),
+            None => builder,
+        })
+    }
+
     /// What is needed to read and write the namespace that was named.
     pub(crate) fn namespace(&self, association: &mut Association) -> anyhow::Result<NamespaceInfo> {
         let nsid = self.nsid();
@@ -218,8 +234,8 @@ fn some(list: &[u32]) -> String {
 }
 
 /// Who this host says it is.
-fn identity(connect: &args::Connect) -> anyhow::Result<Identity> {
-    Ok(match (&connect.hostnqn, connect.hostid) {
+fn identity(host: &args::AsHost) -> anyhow::Result<Identity> {
+    Ok(match (&host.hostnqn, host.hostid) {
         (Some(host), Some(host_id)) => Identity { host: host.clone(), host_id },
         (Some(host), None) => Identity { host: host.clone(), host_id: host_id_of(host) },
         (None, host_id) => {

@@ -9,6 +9,7 @@ use clap::CommandFactory;
 use nvmf::transport::TransportError;
 
 use crate::args::Cli;
+use crate::stop::KILLED_BY;
 
 /// The command line is wrong in a way that its grammar does not say.
 #[derive(Debug)]
@@ -28,6 +29,14 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// A signal ended the command, in order.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted {
+    /// The signal's number.
+    pub(crate) signal: i32,
+}
+
 /// The status for wrong usage, as clap has it.
 const USAGE: u8 = 2;
 
@@ -40,6 +49,10 @@ pub(crate) fn report(error: &anyhow::Error, timeout: Option<Duration>) -> ExitCo
     }
     let hint = timeout.filter(|_| timed_out(error)).map(limit).unwrap_or_default();
     write(&format!("{}{hint}", one_line(error)));
+    if let Some(Interrupted { signal }) = error.downcast_ref() {
+        // As a shell has it.
+        return u8::try_from(KILLED_BY + signal).map_or(ExitCode::FAILURE, ExitCode::from);
+    }
     if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 

@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod config;
 mod connect;
+mod copy;
 mod ctl;
 mod discover;
 mod failure;
@@ -19,6 +20,7 @@ mod progress;
 mod property;
 mod read;
 mod serve;
+mod stop;
 mod target;
 mod transfer;
 mod write;
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Feature(args) => feature::run(&args),
         Command::Read(args) => read::run(&args),
         Command::Write(args) => write::run(&args),
+        Command::Copy(args) => copy::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::man(directory.as_deref()),

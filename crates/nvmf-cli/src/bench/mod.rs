@@ -24,12 +24,13 @@ use crate::args::Format;
 use crate::connect::Connector;
 use crate::failure::{self, Usage};
 use crate::output;
+use crate::stop::Stop;
 use args::Bench;
 use job::{Job, Shared};
 use live::Line;
 use plan::Plan;
 use report::Report;
-use session::{Failure, Session, Stop};
+use session::{Failure, Session};
 use tally::{Tally, Troubles};
 
 pub(crate) fn run(args: &Bench) -> anyhow::Result<()> {
@@ -117,8 +118,8 @@ fn measure(args: &Bench, connector: &Connector) -> anyhow::Result<Report> {
     }
     Ok(Report {
         target: connector.url(),
-        header_digest: args.connect.hdgst,
-        data_digest: args.connect.ddgst,
+        header_digest: args.connect.host.hdgst,
+        data_digest: args.connect.host.ddgst,
         measured: shared.measured(&plan),
         tally,
         troubles,

@@ -11,8 +11,6 @@ use nvmf::host::{Association, NamespaceInfo, TcpQueue};
 use nvmf::proto::queue::QueueSize;
 use nvmf::spec::identify::IdentifyController;
 use nvmf_host::{Options, Pace};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::args::Bench;
 use super::job::{Job, Shared};
@@ -20,6 +18,7 @@ use super::live::{self, Line};
 use super::plan::Plan;
 use super::tally::Tally;
 use crate::connect::Connector;
+use crate::stop::Stop;
 
 /// An association whose I/O queues are shared out among threads.
 pub(crate) struct Session {
@@ -96,7 +95,7 @@ impl Session {
         let (sender, receiver) = mpsc::channel();
         let mut options = Options::new(1);
         options.engine = args.engine.engine;
-        options.timeout = args.connect.timeout;
+        options.timeout = args.connect.host.timeout;
         options.pace = Pace::new(args.spin);
         options.handle = Some(shared.handle.clone());
         options.disconnect =
@@ -234,26 +233,5 @@ impl Attendance<'_> {
         } else {
             self.line.say(live::describe(self.plan, &sum));
         }
-    }
-}
-
-/// Whether somebody pressed Ctrl-C.
-pub(crate) struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// The first signal ends the benchmark with what it has; the second one ends it at once.
-    pub(crate) fn on_signals() -> anyhow::Result<Self> {
-        const KILLED_BY: i32 = 128;
-        let asked = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_shutdown(signal, KILLED_BY + signal, Arc::clone(&asked))
-                .and_then(|_| flag::register(signal, Arc::clone(&asked)))
-                .context("cannot wait for signals")?;
-        }
-        Ok(Self(asked))
-    }
-
-    pub(crate) fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
     }
 }

@@ -1,0 +1,100 @@
+//! SRC and DST, from what was written to what is opened.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use nvmf_copy::{FileDestination, FileSource, NamespaceEnd};
+
+use super::args::Copy;
+use crate::connect::Connector;
+use crate::failure::Usage;
+use crate::target::{SCHEME, Target};
+
+/// What is read.
+pub(super) enum Source {
+    File(FileSource),
+    Namespace(NamespaceEnd),
+}
+
+/// What is written.
+pub(super) enum Destination {
+    File(FileDestination),
+    Namespace(NamespaceEnd),
+}
+
+/// What an argument names.
+enum Place<'a> {
+    Path(&'a str),
+    Namespace(Target),
+}
+
+impl Source {
+    pub(super) fn open(args: &Copy) -> anyhow::Result<Self> {
+        Ok(match Place::parse("SRC", &args.source)? {
+            Place::Path(path) => Self::File(FileSource::open(path)?),
+            Place::Namespace(target) => Self::Namespace(connect(target, args)?),
+        })
+    }
+
+    pub(super) fn as_ref(&self) -> &dyn nvmf_copy::Source {
+        match self {
+            Self::File(file) => file,
+            Self::Namespace(namespace) => namespace,
+        }
+    }
+}
+
+impl Destination {
+    pub(super) fn open(args: &Copy) -> anyhow::Result<Self> {
+        Ok(match Place::parse("DST", &args.destination)? {
+            Place::Path(path) => Self::File(FileDestination::open(path)?),
+            Place::Namespace(target) => Self::Namespace(connect(target, args)?),
+        })
+    }
+
+    pub(super) fn as_ref(&self) -> &dyn nvmf_copy::Destination {
+        match self {
+            Self::File(file) => file,
+            Self::Namespace(namespace) => namespace,
+        }
+    }
+}
+
+impl<'a> Place<'a> {
+    fn parse(which: &str, text: &'a str) -> anyhow::Result<Self> {
+        if text == "-" {
+            let what = format!(
+                "{which} cannot be a pipe, which has no offsets; `nvmf read` and `nvmf write` move \
+                 those (./- is a file of that name)"
+            );
+            return Err(Usage::new(what).into());
+        }
+        if !text.starts_with(SCHEME) {
+            return Ok(Self::Path(text));
+        }
+        let target = text.parse().map_err(|e| Usage::new(format!("{which} `{text}`: {e}")))?;
+        Ok(Self::Namespace(target))
+    }
+}
+
+/// How long a command may take at least: a Flush may have much to write.
+const IO_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn connect(target: Target, args: &Copy) -> anyhow::Result<NamespaceEnd> {
+    let connector = Connector::to(target, &args.host)?;
+    // What is wrong is told by this one at once; the object would go on trying.
+    let mut association = connector.connect()?;
+    connector.namespace(&mut association)?;
+    association.shutdown(Vec::new())?;
+    let namespace = connector
+        .builder()?
+        .io_timeout(args.host.timeout.max(IO_TIMEOUT))
+        .ctrl_loss_tmo(args.reconnect)
+        .deadline(args.reconnect.saturating_add(IO_TIMEOUT))
+        .connect()
+        .with_context(|| {
+            format!("cannot use namespace {} of {}", connector.nsid(), connector.name())
+        })?;
+    let address = format!("namespace {} of {}", connector.nsid(), connector.subsystem()?);
+    Ok(NamespaceEnd::new(namespace, connector.url(), address))
+}
