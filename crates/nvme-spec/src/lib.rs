@@ -36,6 +36,7 @@ extern crate std;
 
 pub mod copy;
 pub mod cqe;
+pub mod dataset_management;
 pub mod event;
 pub mod fabrics;
 pub mod feature;

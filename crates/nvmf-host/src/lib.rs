@@ -82,12 +82,20 @@
 
 mod error;
 mod handle;
+mod multipath;
+mod namespace;
 mod queue;
 mod request;
 mod run;
+mod session;
 
 pub use error::{CommandError, Error};
 pub use handle::Handle;
+pub use multipath::{Event, PathState, PathStatus, Policy};
+pub use namespace::{
+    Abilities, Asked, AsyncNamespace, ConnectError, Cursor, Geometry, IoError, IoOptions,
+    Namespace, NamespaceBuilder, Verb,
+};
 pub use nvmf_engine::{EngineChoice, EngineKind, Pace};
 pub use request::{Buffer, Next, Request, Workload};
 pub use run::{Options, run};

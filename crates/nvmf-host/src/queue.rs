@@ -33,6 +33,8 @@ pub(crate) enum Asks {
     NotBefore(Instant),
     /// For a completion on any queue, or a wake-up.
     Later,
+    /// For the same, or this time.
+    LaterOrAt(Instant),
     /// There is no more.
     Never,
 }
@@ -166,9 +168,9 @@ impl Queue {
         self.outstanding < self.share && self.host.queue().has_room()
     }
 
-    /// Sends a command of the workload's, to be answered by `due`.
+    /// Sends a command of the workload's, to be answered by `due`; returns its identifier.
     #[inline]
-    pub(crate) fn submit(&mut self, request: Request, due: u64) -> Result<(), Error> {
+    pub(crate) fn submit(&mut self, request: Request, due: u64) -> Result<u16, Error> {
         let Request { sqe, buffer, token, .. } = request;
         let data = match &buffer {
             Buffer::Read(room) => room.len(),
@@ -182,11 +184,11 @@ impl Queue {
         self.leaving = true;
         let command =
             Command { buffer: Buffer::None, token: 0, due, answer: RESPONSE, internal: true };
-        self.start(sqe, command)
+        self.start(sqe, command).map(|_| ())
     }
 
     #[inline]
-    fn start(&mut self, sqe: Sqe, command: Command) -> Result<(), Error> {
+    fn start(&mut self, sqe: Sqe, command: Command) -> Result<u16, Error> {
         let length = command.buffer.len();
         let length =
             u32::try_from(length).map_err(|_| self.error(TransportError::TooLong { length }))?;
@@ -210,7 +212,7 @@ impl Queue {
         self.owed += command.answer;
         self.commands.put(cid, command);
         self.outstanding += 1;
-        Ok(())
+        Ok(cid)
     }
 
     /// Sends what is ready, if nothing is on its way.

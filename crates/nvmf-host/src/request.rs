@@ -111,6 +111,8 @@ pub enum Next {
     /// Nothing now: ask again once a command of the run completes or its
     /// [`Handle`](crate::Handle) is used.
     Later,
+    /// The same, but ask again at this time in any case.
+    LaterOrAt(Instant),
     /// Nothing any more.
     Done,
 }
@@ -120,6 +122,13 @@ pub trait Workload {
     /// What `queue`, by its place in the list given to [`run`](crate::run), is to do next. Asked
     /// again and again while the queue has room, until it is not [`Next::Io`].
     fn next(&mut self, queue: usize, now: Instant) -> Next;
+
+    /// What [`next`](Self::next) gave last for `queue` is on its way under this identifier: what
+    /// an Abort command has to name.
+    #[inline]
+    fn submitted(&mut self, queue: usize, token: u64, cid: u16) {
+        let _ = (queue, token, cid);
+    }
 
     /// A command is complete. `now` is when its answer was seen; `buffer` is what came with the
     /// request, filled if it was for reading and all went well. What a read that failed has in it
@@ -137,6 +146,10 @@ pub trait Workload {
 impl<W: Workload + ?Sized> Workload for &mut W {
     fn next(&mut self, queue: usize, now: Instant) -> Next {
         (**self).next(queue, now)
+    }
+
+    fn submitted(&mut self, queue: usize, token: u64, cid: u16) {
+        (**self).submitted(queue, token, cid);
     }
 
     fn complete(

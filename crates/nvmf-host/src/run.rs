@@ -198,7 +198,7 @@ impl<W: Workload> Driver<'_, W> {
             .queues
             .iter()
             .filter_map(|queue| match queue.asks {
-                Asks::NotBefore(time) if queue.has_room() => Some(time),
+                Asks::NotBefore(time) | Asks::LaterOrAt(time) if queue.has_room() => Some(time),
                 _ => None,
             })
             .min();
@@ -220,6 +220,7 @@ impl<W: Workload> Driver<'_, W> {
                 Asks::Now => {}
                 Asks::NotBefore(time) if now >= time => {}
                 Asks::Later if again => {}
+                Asks::LaterOrAt(time) if again || now >= time => {}
                 _ => continue,
             }
             while queue.has_room() {
@@ -229,11 +230,14 @@ impl<W: Workload> Driver<'_, W> {
                         if limit < self.timeout {
                             self.sweep = self.sweep.min(now + Duration::from_nanos(limit));
                         }
-                        queue.submit(request, since.saturating_add(limit))?;
+                        let token = request.token;
+                        let cid = queue.submit(request, since.saturating_add(limit))?;
+                        self.workload.submitted(at, token, cid);
                         Asks::Now
                     }
                     Next::NotBefore(time) => Asks::NotBefore(time),
                     Next::Later => Asks::Later,
+                    Next::LaterOrAt(time) => Asks::LaterOrAt(time),
                     Next::Done => Asks::Never,
                 };
                 if queue.asks != Asks::Now {

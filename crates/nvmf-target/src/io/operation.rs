@@ -3,11 +3,11 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 
+use nvme_spec::dataset_management::DatasetRange;
 use nvme_spec::reservation::{ReservationAcquire, ReservationRegister, ReservationRelease};
 use nvme_spec::{HostId, Status};
 use nvmf_storage::{Backend, Durability, Zero};
-use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::FromBytes;
 
 use super::copy::Copy;
 use super::{Failed, RANGE_LEN, Transfer, reserve};
@@ -92,16 +92,7 @@ impl By<'_> {
     }
 }
 
-/// A range of Dataset Management.
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
-#[repr(C)]
-struct Range {
-    _attributes: U32,
-    blocks: U32,
-    slba: U64,
-}
-
-const _: () = assert!(size_of::<Range>() == RANGE_LEN as usize);
+const _: () = assert!(size_of::<DatasetRange>() == RANGE_LEN as usize);
 
 impl Operation<&Arc<Namespace>> {
     /// The same, to be kept: it is done on this namespace even if the host sees it no more.
@@ -388,11 +379,11 @@ fn deallocate(
     data: &[u8],
     count: usize,
 ) -> Result<Result<(), Status>, nvmf_storage::Error> {
-    let Ok((ranges, _)) = <[Range]>::ref_from_prefix_with_elems(data, count) else {
+    let Ok((ranges, _)) = <[DatasetRange]>::ref_from_prefix_with_elems(data, count) else {
         return Ok(Err(Status::DATA_SGL_LENGTH_INVALID.with_dnr(true)));
     };
     let geometry = ns.backend().geometry();
-    let place = |r: &Range| geometry.byte_range(r.slba.get(), u64::from(r.blocks.get()));
+    let place = |r: &DatasetRange| geometry.byte_range(r.slba.get(), u64::from(r.blocks.get()));
     for r in ranges {
         place(r)?;
     }

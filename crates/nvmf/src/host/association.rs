@@ -14,7 +14,8 @@ use zerocopy::FromBytes;
 
 use super::dial::{Dial, TcpDialer};
 use super::options::HostOptions;
-use super::{ConnectOptions, QueuePair};
+use super::{ConnectOptions, QueuePair, TcpQueue};
+use crate::transport::TakeApartError;
 use crate::{Deadline, Error, Transfer};
 
 /// A host's association with one controller, which is enabled as long as it lasts.
@@ -38,7 +39,7 @@ pub struct Association {
 }
 
 /// The most bytes of one command, whatever more the controller allows.
-const MOST_TRANSFER: u32 = 1 << 20;
+pub(super) const MOST_TRANSFER: u32 = 1 << 20;
 
 /// Entries of an I/O queue where nothing else is asked for.
 const IO_ENTRIES: QueueSize = match QueueSize::new(128) {
@@ -253,6 +254,21 @@ impl Association {
         let normal = self.cc.with_shn(1);
         self.property_set(offset::CC, u64::from(normal.0))?;
         self.wait_status("shut down", self.options.timeout, |csts| csts.shst() == 2)
+    }
+
+    /// The controller's configuration as this host wrote it: what a shutdown changes.
+    pub fn configuration(&self) -> Cc {
+        self.cc
+    }
+
+    /// Takes the admin queue apart, for an event loop to drive it: Keep Alive and everything else
+    /// are its business from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`QueuePair::into_tcp`]; the association is ended then.
+    pub fn into_tcp(self) -> Result<TcpQueue, TakeApartError> {
+        self.admin.into_tcp()
     }
 
     /// Executes an admin command and waits for its answer.

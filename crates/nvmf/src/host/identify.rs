@@ -16,7 +16,7 @@ use crate::{Error, Transfer};
 pub struct NamespaceInfo {
     /// The namespace's identifier.
     pub nsid: u32,
-    /// Bytes of a block, a power of two from 512 on.
+    /// Bytes of a block, a power of two from 512 to 1 MiB.
     pub block_size: u32,
     /// The number of blocks, at least 1; all of them together are less than 2⁶⁴ bytes.
     pub blocks: u64,
@@ -25,6 +25,9 @@ pub struct NamespaceInfo {
     /// Writes are refused.
     pub write_protected: bool,
 }
+
+/// The most bytes of a block: one has to fit into a command.
+const MOST_BLOCK: u32 = super::association::MOST_TRANSFER;
 
 impl NamespaceInfo {
     /// From what Identify Namespace said.
@@ -48,6 +51,11 @@ impl NamespaceInfo {
         let Some(block_size) = format.block_size() else {
             return invalid(format!("LBA format {index} has blocks of 2^{} bytes", format.ds));
         };
+        if block_size > MOST_BLOCK {
+            return invalid(format!(
+                "blocks of {block_size} bytes; more than {MOST_BLOCK} are none"
+            ));
+        }
         if blocks.checked_mul(u64::from(block_size)).is_none() {
             return invalid(format!("{blocks} blocks of {block_size} bytes"));
         }
@@ -77,6 +85,37 @@ pub struct NamespaceIds {
     pub uuid: Option<[u8; 16]>,
     /// Command Set Identifier.
     pub csi: Option<u8>,
+}
+
+impl NamespaceIds {
+    /// From a Namespace Identification Descriptor list.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidData`] for a malformed list.
+    pub fn parse(list: &[u8]) -> Result<Self, Error> {
+        let mut ids = Self::default();
+        for id in Descriptors::new(list) {
+            match id.map_err(|e| Error::invalid("namespace descriptor list", e))? {
+                NamespaceId::Eui64(id) => ids.eui64 = Some(id),
+                NamespaceId::Nguid(id) => ids.nguid = Some(id),
+                NamespaceId::Uuid(id) => ids.uuid = Some(id),
+                NamespaceId::Csi(csi) => ids.csi = Some(csi),
+                _ => {}
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Whether these can be the identifiers of the same namespace: whatever both have is equal.
+    pub fn may_be(&self, other: &Self) -> bool {
+        fn agree<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+            a.zip(b).is_none_or(|(a, b)| a == b)
+        }
+        agree(self.uuid, other.uuid)
+            && agree(self.nguid, other.nguid)
+            && agree(self.eui64, other.eui64)
+    }
 }
 
 /// The most namespaces that a list is followed to.
@@ -166,18 +205,7 @@ impl Association {
     ///
     /// [`Error::Status`] as the controller answers; [`Error::InvalidData`] for a malformed list.
     pub fn namespace_ids(&mut self, nsid: u32) -> Result<NamespaceIds, Error> {
-        let page = self.identify(cns::NAMESPACE_DESCRIPTORS, nsid, 0)?;
-        let mut ids = NamespaceIds::default();
-        for id in Descriptors::new(&page[..]) {
-            match id.map_err(|e| Error::invalid("namespace descriptor list", e))? {
-                NamespaceId::Eui64(id) => ids.eui64 = Some(id),
-                NamespaceId::Nguid(id) => ids.nguid = Some(id),
-                NamespaceId::Uuid(id) => ids.uuid = Some(id),
-                NamespaceId::Csi(csi) => ids.csi = Some(csi),
-                _ => {}
-            }
-        }
-        Ok(ids)
+        NamespaceIds::parse(&self.identify(cns::NAMESPACE_DESCRIPTORS, nsid, 0)?[..])
     }
 }
 
@@ -206,7 +234,7 @@ mod tests {
     fn sizes_that_cannot_be_are_refused() {
         let refused = |identify: &IdentifyNamespace| NamespaceInfo::new(1, identify).unwrap_err();
         assert!(matches!(refused(&identify(0, 9)), Error::NoNamespace { nsid: 1 }));
-        for ds in [0, 8, 32, 255] {
+        for ds in [0, 8, 21, 30, 31, 32, 255] {
             let error = refused(&identify(1, ds));
             assert!(matches!(error, Error::InvalidData { .. }), "{ds}: {error}");
         }
