@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::args::Bench;
 use super::live::Line;
-use super::session::Stop;
 use crate::args::Format;
 use crate::connect::Connector;
+use crate::stop::Stop;
 use crate::{limits, output};
 
 /// Opens associations with one I/O queue each and keeps them, all on this thread.
