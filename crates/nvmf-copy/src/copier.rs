@@ -1,5 +1,6 @@
 //! A copy from its beginning to its end.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use crate::endpoint::{Destination, Identity, Source};
 use crate::error::{Error, Unfinished};
 use crate::journal::{Journal, JournalError, Record};
 use crate::layout::{Layout, Wanted};
-use crate::plan::Plan;
+use crate::plan::{Plan, Task};
 use crate::ranges::RangeSet;
 
 /// What holes are cut at, at least: the blocks of most file systems.
@@ -73,6 +74,9 @@ pub struct Report {
     pub written: u64,
     /// Bytes that were made zero without writing them.
     pub zeroed: u64,
+    /// Bytes, of those that were written or made zero, for which that was done again, because a
+    /// connection was lost before they were durable ([`Destination::losses`]).
+    pub repeated: u64,
     /// How long copying took, up to when all was durable.
     pub copying: Duration,
     /// How long comparing took; `None` if that was not asked for. Nothing was different.
@@ -162,8 +166,7 @@ impl<'a> Copier<'a> {
         self
     }
 
-    /// Notes in this journal what is done, about once a second; for this the destination is flushed.
-    /// It is there from before the destination is changed until everything is done.
+    /// Notes in this journal what is done, whenever the destination was flushed. It is there from before the destination is changed until everything is done.
     #[must_use]
     pub fn journal(mut self, journal: Journal) -> Self {
         self.journal = Some(journal);
@@ -178,8 +181,8 @@ impl<'a> Copier<'a> {
         self
     }
 
-    /// How often the journal is written; a second where left out. It is less often where flushing
-    /// takes long: no more than a fifth of the time is spent on that.
+    /// How often the destination is flushed while it is copied to; a second where left out. It is less
+    /// often where that takes long: no more than a fifth of the time is spent on it.
     #[must_use]
     pub fn checkpoint_every(mut self, interval: Duration) -> Self {
         self.checkpoint = interval;
@@ -213,7 +216,7 @@ impl<'a> Copier<'a> {
         let begun = self.begin();
         let mut run =
             begun.map_err(|error| Unfinished { error, done: 0, length: 0, journal: None })?;
-        let moved = self.copy(&mut run)?;
+        self.copy(&mut run)?;
         let source_changed = match self.look_again(&run) {
             Ok(changed) => changed,
             // What is noted is of no use any more.
@@ -229,10 +232,16 @@ impl<'a> Copier<'a> {
         {
             return Err(run.unfinished(error.into(), None));
         }
-        let length = run.ends.layout.length;
-        let Moved { written, zeroed } = moved;
-        let resumed = run.resumed;
-        Ok(Report { length, resumed, written, zeroed, copying, verifying, source_changed })
+        Ok(Report {
+            length: run.ends.layout.length,
+            resumed: run.resumed,
+            written: run.moved.written,
+            zeroed: run.moved.zeroed,
+            repeated: run.repeated,
+            copying,
+            verifying,
+            source_changed,
+        })
     }
 
     /// Judges everything, and makes the destination ready.
@@ -257,7 +266,17 @@ impl<'a> Copier<'a> {
         let names = (self.source.name(), self.destination.name());
         let record = Record::new(&layout, (names.0, &from), (names.1, &to), grows);
         let done = self.noted(&record, &layout, &to, unit)?;
-        let mut run = Run { ends, chunk, from, record, resumed: done.total(), durable: done };
+        let mut run = Run {
+            ends,
+            chunk,
+            from,
+            record,
+            resumed: done.total(),
+            durable: done,
+            losses: self.destination.losses(),
+            moved: Moved::default(),
+            repeated: 0,
+        };
         if run.resumed == 0 {
             self.prepare(&mut run)?;
         }
@@ -321,45 +340,64 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    /// Makes durable what is done, and then notes it.
-    fn checkpoint(&self, run: &mut Run<'a>, done: &RangeSet) -> Result<(), Error> {
+    /// Makes durable what is done, and then notes it; unless some of it may have been lost.
+    fn checkpoint(&self, run: &mut Run<'a>, done: &RangeSet) -> Result<Pass, Error> {
         self.flush()?;
-        self.note(run, done)
+        let losses = self.destination.losses();
+        if std::mem::replace(&mut run.losses, losses) != losses {
+            return Ok(Pass::Again);
+        }
+        self.note(run, done)?;
+        Ok(Pass::Complete)
     }
 
-    fn copy(&mut self, run: &mut Run<'a>) -> Result<Moved, Unfinished> {
+    fn copy(&mut self, run: &mut Run<'a>) -> Result<(), Unfinished> {
+        loop {
+            match self.pass(run) {
+                Ok(Pass::Complete) => return Ok(()),
+                Ok(Pass::Again) => {}
+                Err(error) => return Err(run.unfinished(error, self.journal.as_ref())),
+            }
+        }
+    }
+
+    /// Copies all that is not done, up to where what is done may have been lost.
+    fn pass(&mut self, run: &mut Run<'a>) -> Result<Pass, Error> {
         let ends = run.ends;
         let plan = Plan::new(ends.layout, run.chunk, run.durable.clone(), ends.maps());
         let crew = Crew::new(ends, plan, run.durable.clone(), self.rate, self.stop);
         let room = run.room();
         let worker = || {
             let mut buffer = vec![0; room];
-            move |task: &_| ends.copy(task, &mut buffer).map(Done::Moved)
+            move |task: &Task| ends.copy(task, &mut buffer).map(Done::Moved)
         };
         let mut progress = std::mem::replace(&mut self.progress, Box::new(|_| ()));
         let mut due = Instant::now() + self.checkpoint;
+        let mut again = false;
         let (tally, result) = crew.run(self.jobs, worker, |tally| {
             let tally = tally();
             progress(run.progress(Phase::Copy, &tally));
-            if self.journal.is_none() || Instant::now() < due {
-                return Ok(());
+            if again || Instant::now() < due || tally.done == run.durable {
+                return Ok(ControlFlow::Continue(()));
             }
             let began = Instant::now();
-            if tally.done != run.durable {
-                self.checkpoint(run, &tally.done)?;
-            }
+            again = self.checkpoint(run, &tally.done)? == Pass::Again;
             due = Instant::now() + self.checkpoint.max(4 * began.elapsed());
-            Ok(())
+            Ok(if again { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
         progress(run.progress(Phase::Copy, &tally));
         self.progress = progress;
+        run.moved.written += tally.moved.written;
+        run.moved.zeroed += tally.moved.zeroed;
         // After a flush that failed, another one that succeeds would mean nothing.
         let lost = matches!(result, Err(Error::Flush { .. }));
-        let noted = if lost { Ok(()) } else { self.checkpoint(run, &tally.done) };
-        match result.and(noted) {
-            Ok(()) => Ok(tally.moved),
-            Err(error) => Err(run.unfinished(error, self.journal.as_ref())),
-        }
+        let noted = match again || lost {
+            true => Ok(Pass::Again),
+            false => self.checkpoint(run, &tally.done),
+        };
+        let pass = result.and(noted)?;
+        run.repeated += tally.done.total() - run.durable.total();
+        Ok(pass)
     }
 
     /// Whether the source is another one than it was; an error if bytes of it are gone.
@@ -382,7 +420,7 @@ impl<'a> Copier<'a> {
         let room = run.room();
         let worker = || {
             let (mut ours, mut theirs) = (vec![0; room], vec![0; room]);
-            move |task: &crate::plan::Task| {
+            move |task: &Task| {
                 let found = ends.compare(&task.range(), (&mut ours, &mut theirs))?;
                 Ok(found.map_or(Done::Same, Done::Different))
             }
@@ -390,7 +428,7 @@ impl<'a> Copier<'a> {
         let progress = &mut self.progress;
         let (tally, result) = crew.run(self.jobs, worker, |tally| {
             progress(run.progress(Phase::Verify, &tally()));
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         });
         progress(run.progress(Phase::Verify, &tally));
         result.map_err(|error| run.unfinished(error, self.journal.as_ref()))?;
@@ -429,6 +467,20 @@ struct Run<'a> {
     resumed: u64,
     /// What is done, durable, and noted.
     durable: RangeSet,
+    /// What [`Destination::losses`] was when `durable` was all that was done.
+    losses: u64,
+    moved: Moved,
+    /// Bytes that were done and are not in `durable`.
+    repeated: u64,
+}
+
+/// What going through all that is not done comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pass {
+    /// It is done, and durable.
+    Complete,
+    /// What was done since something was last durable may be lost.
+    Again,
 }
 
 impl Run<'_> {

@@ -1,5 +1,6 @@
 //! Threads that do tasks, and the one that waits for them.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -37,6 +38,8 @@ struct State {
     /// Data handed out so far, in bytes.
     handed: u64,
     working: usize,
+    /// No task is to be begun any more.
+    over: bool,
     failure: Option<Error>,
     tally: Tally,
 }
@@ -77,20 +80,21 @@ impl<'a> Crew<'a> {
         stop: Option<&'a AtomicBool>,
     ) -> Self {
         let tally = Tally { done, ..Tally::default() };
-        let state = State { plan, handed: 0, working: 0, failure: None, tally };
+        let state = State { plan, handed: 0, working: 0, over: false, failure: None, tally };
         let pace = rate.map(|rate| Pace { started: Instant::now(), rate: rate.max(1) });
         Self { ends, stop, pace, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Does all tasks by `jobs` threads, each of which has a worker of its own. Meanwhile `look` is
-    /// called from time to time, with what came of them so far; an error of it ends everything.
+    /// called from time to time, with what came of them so far: no task is begun any more after it
+    /// says so, or has an error.
     ///
-    /// What is under way when something fails comes to its end.
+    /// What is under way then, or when something fails, comes to its end.
     pub(crate) fn run<W: FnMut(&Task) -> Result<Done, Error> + Send>(
         self,
         jobs: usize,
         worker: impl Fn() -> W,
-        mut look: impl FnMut(&dyn Fn() -> Tally) -> Result<(), Error>,
+        mut look: impl FnMut(&dyn Fn() -> Tally) -> Result<ControlFlow<()>, Error>,
     ) -> (Tally, Result<(), Error>) {
         self.lock().working = jobs;
         thread::scope(|scope| {
@@ -109,8 +113,10 @@ impl<'a> Crew<'a> {
                 }
             }
             while self.wait() {
-                if let Err(error) = look(&|| self.lock().tally.clone()) {
-                    self.lock().fail(error);
+                match look(&|| self.lock().tally.clone()) {
+                    Ok(ControlFlow::Continue(())) => {}
+                    Ok(ControlFlow::Break(())) => self.lock().over = true,
+                    Err(error) => self.lock().fail(error),
                 }
             }
         });
@@ -146,7 +152,7 @@ impl<'a> Crew<'a> {
     fn take(&self) -> Option<Task> {
         let (task, before) = {
             let mut state = self.lock();
-            if state.failure.is_some() || state.tally.different.is_some() {
+            if state.over {
                 return None;
             }
             let task = match state.plan.next(self.ends.source) {
@@ -179,8 +185,10 @@ impl<'a> Crew<'a> {
             if left.is_zero() {
                 return true;
             }
-            if self.is_stopped() || self.lock().failure.is_some() {
+            if self.is_stopped() {
                 self.lock().fail(Error::Stopped);
+            }
+            if self.lock().over {
                 return false;
             }
             thread::sleep(left.min(LOOK));
@@ -192,7 +200,9 @@ impl<'a> Crew<'a> {
     }
 
     fn note(&self, task: &Task, done: Done) {
-        let tally = &mut self.lock().tally;
+        let mut state = self.lock();
+        state.over |= matches!(done, Done::Different(_));
+        let tally = &mut state.tally;
         match done {
             Done::Different(at) => {
                 tally.different = Some(tally.different.map_or(at, |first| first.min(at)));
@@ -210,6 +220,7 @@ impl<'a> Crew<'a> {
 impl State {
     /// The first thing that goes wrong is the one that is told.
     fn fail(&mut self, error: Error) {
+        self.over = true;
         self.failure.get_or_insert(error);
     }
 }

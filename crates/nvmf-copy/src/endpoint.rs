@@ -67,6 +67,13 @@ pub trait Destination: Source {
         false
     }
 
+    /// How often what was written and not flushed may have been lost without an error: when a
+    /// connection was, and with it perhaps the power at its other end. What was written since the
+    /// last flush before that is written again.
+    fn losses(&self) -> u64 {
+        0
+    }
+
     /// Makes ready for bytes up to `end`, before the first is written. With [`Rest::Goes`] whatever
     /// it holds is of no use any more.
     ///

@@ -89,7 +89,7 @@ impl Source for FileSource {
         }
         let found = system::next_data(&self.file, offset)?;
         // What is past the end looks like a hole.
-        if found.is_none() && self.file.metadata()?.len() < offset {
+        if found.is_none() && self.file.metadata()?.len() <= offset {
             return Err(shorter());
         }
         Ok(found)

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 use std::io;
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
 
-use nvmf_host::Namespace;
+use nvmf_host::{Event, Namespace};
 
 use crate::endpoint::{Destination, Identity, Source};
 
@@ -11,19 +13,28 @@ use crate::endpoint::{Destination, Identity, Source};
 ///
 /// It is whatever the [`Namespace`] makes of its paths: a copy goes on when a connection is cut and
 /// made again, or by another path, as long as the namespace's deadlines let it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NamespaceEnd {
     namespace: Namespace,
     name: String,
     /// What names it where it has no identifier of its own.
     address: String,
+    events: Mutex<Events>,
+}
+
+#[derive(Debug)]
+struct Events {
+    to_come: Receiver<Event>,
+    /// Connections that were lost so far.
+    losses: u64,
 }
 
 impl NamespaceEnd {
     /// `name` is what people call it, a URL perhaps; `address`, the subsystem's NQN and the NSID,
     /// is what it is known by if it has no identifier that is the world's.
     pub fn new(namespace: Namespace, name: impl Into<String>, address: impl Into<String>) -> Self {
-        Self { namespace, name: name.into(), address: address.into() }
+        let events = Mutex::new(Events { to_come: namespace.events(), losses: 0 });
+        Self { namespace, name: name.into(), address: address.into(), events }
     }
 
     /// The identifier that is the world's, or else where it is.
@@ -71,6 +82,16 @@ impl Destination for NamespaceEnd {
 
     fn is_read_only(&self) -> bool {
         self.namespace.is_read_only()
+    }
+
+    /// A lost connection may be all that is seen of a target that lost its power, and with it what
+    /// was in its volatile write cache.
+    fn losses(&self) -> u64 {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost =
+            events.to_come.try_iter().filter(|one| matches!(one, Event::Lost { .. })).count();
+        events.losses = events.losses.saturating_add(u64::try_from(lost).unwrap_or(u64::MAX));
+        events.losses
     }
 
     fn write_at(&self, from: &[u8], offset: u64) -> io::Result<()> {

@@ -22,6 +22,9 @@ pub(crate) struct Memory {
     /// Where what is written is wrong.
     damaged: Vec<u64>,
     panics: bool,
+    /// Calls until the power is lost, once, without an error: 0 is never.
+    loses_after: AtomicU64,
+    losses: AtomicU64,
     /// Blocks that somebody writes to at present.
     busy: Mutex<BTreeSet<u64>>,
 }
@@ -42,6 +45,8 @@ impl Memory {
             fails_after: AtomicU64::new(0),
             damaged: Vec::new(),
             panics: false,
+            loses_after: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
             busy: Mutex::default(),
         }
     }
@@ -69,6 +74,17 @@ impl Memory {
         self.fails_after.store(calls, Ordering::Relaxed);
     }
 
+    /// The power is lost after so many calls, and is back at once.
+    pub(crate) fn lose_power_after(&self, calls: u64) {
+        self.loses_after.store(calls, Ordering::Relaxed);
+    }
+
+    /// Everything is as it was before anything was written.
+    pub(crate) fn forget(&self) {
+        self.bytes().fill(0xEE);
+        self.durable.lock().unwrap().fill(0xEE);
+    }
+
     /// Nothing fails any more.
     pub(crate) fn repair(&self) {
         self.fails_after.store(0, Ordering::Relaxed);
@@ -94,6 +110,13 @@ impl Memory {
     }
 
     fn may_fail(&self) -> io::Result<()> {
+        let left = self
+            .loses_after
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left == Ok(1) {
+            self.lose_power();
+            self.losses.fetch_add(1, Ordering::Relaxed);
+        }
         let left = self.fails_after.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
             (left > 1).then(|| left - 1)
         });
@@ -201,6 +224,10 @@ impl Destination for Memory {
         let range = self.range(offset, length)?;
         self.alone(offset, length, || self.bytes()[range].fill(0));
         Ok(())
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use crate::testing::Memory;
-use crate::{Copier, Error, Journal, JournalError, Phase, Sparse};
+use crate::{Copier, Error, Journal, JournalError, Phase, Report, Sparse};
 
 /// Bytes with stretches of zeroes, the same every time.
 fn content(length: usize, data: &[(usize, usize)]) -> Vec<u8> {
@@ -347,6 +347,23 @@ proptest! {
         trial.check(&destination.durable())?;
         prop_assert_eq!(report.written + report.zeroed, trial.length as u64);
         prop_assert!(noted.done().is_none());
+    }
+
+    #[test]
+    fn what_a_target_lost_with_its_power_is_copied_again(
+        trial in trial(),
+        losses in prop::collection::vec(1_u64..60, 1..4),
+    ) {
+        let (source, noted) = (trial.source(), Noted::new());
+        let destination = Memory::new("b", vec![0xEE; trial.offset + trial.length + 5000]);
+        for calls in losses {
+            destination.lose_power_after(calls);
+            let report = trial.copier(&source, &destination, &noted).run().unwrap();
+            trial.check(&destination.durable())?;
+            let Report { written, zeroed, repeated, .. } = report;
+            prop_assert_eq!(written + zeroed, trial.length as u64 + repeated);
+            destination.forget();
+        }
     }
 
     #[test]

@@ -89,8 +89,9 @@ fn described(args: &Copy, report: &Report) -> serde_json::Value {
         "resumed": report.resumed,
         "written": report.written,
         "zeroed": report.zeroed,
+        "repeated": report.repeated,
         "seconds": seconds,
-        "bytes-per-second": rate(report.written.saturating_add(report.zeroed), seconds),
+        "bytes-per-second": rate(report.length.saturating_sub(report.resumed), seconds),
         "verified": report.verifying.is_some(),
         "verify-seconds": report.verifying.map(|time| time.as_secs_f64()),
         "source-changed": report.source_changed,
@@ -150,7 +151,7 @@ impl Bar {
     fn finish(&self, format: Format, report: &Report) {
         self.abandon();
         if format == Format::Normal {
-            let bytes = report.written.saturating_add(report.zeroed);
+            let bytes = report.length.saturating_sub(report.resumed);
             let more = more(report);
             crate::progress::summarize("copied", bytes, report.copying, &more);
         }
@@ -166,6 +167,10 @@ fn more(report: &Report) -> String {
     }
     if report.resumed > 0 {
         let _ = write!(more, "; {} bytes were there before", report.resumed);
+    }
+    if report.repeated > 0 {
+        let lost = "copied again after a connection was lost";
+        let _ = write!(more, "; {} bytes {lost}", report.repeated);
     }
     if let Some(time) = report.verifying {
         let _ = write!(more, "; verified in {:.2} s", time.as_secs_f64());
