@@ -240,3 +240,36 @@ impl Drop for Presence<'_> {
         self.0.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::chunk::Sparse;
+    use crate::endpoint::Rest;
+    use crate::layout::Layout;
+    use crate::testing::Memory;
+
+    #[test]
+    fn of_several_differences_the_first_is_told_whoever_is_faster() {
+        let bytes = Memory::zeroed(8192);
+        let layout = Layout { source_offset: 0, offset: 0, length: 8192, rest: Rest::Stays };
+        let (source, destination) = (&bytes, &bytes);
+        let ends = Ends { source, destination, layout, sparse: Sparse::Never, unit: 4096 };
+        let both = Barrier::new(2);
+        let plan = Plan::new(layout, 4096, RangeSet::default(), false);
+        let worker = || {
+            |task: &Task| {
+                both.wait();
+                if task.range().start == 0 {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                Ok(Done::Different(task.range().start + 7))
+            }
+        };
+        let crew = Crew::new(ends, plan, RangeSet::default(), None, None);
+        let (tally, result) = crew.run(2, worker, |_| Ok(ControlFlow::Continue(())));
+        assert_eq!((tally.different, result.is_ok()), (Some(7), true));
+    }
+}
