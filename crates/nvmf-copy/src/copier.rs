@@ -116,15 +116,15 @@ impl<'a> Copier<'a> {
     /// Where in the destination to begin, in bytes. A destination that grows then keeps what it has
     /// elsewhere ([`Rest::Stays`](crate::Rest::Stays)), and without it does not.
     #[must_use]
-    pub fn offset(mut self, offset: u64) -> Self {
-        self.wanted.offset = Some(offset);
+    pub fn offset(mut self, offset: impl Into<Option<u64>>) -> Self {
+        self.wanted.offset = offset.into();
         self
     }
 
     /// How many bytes; up to the end of the source where left out.
     #[must_use]
-    pub fn length(mut self, length: u64) -> Self {
-        self.wanted.length = Some(length);
+    pub fn length(mut self, length: impl Into<Option<u64>>) -> Self {
+        self.wanted.length = length.into();
         self
     }
 
@@ -146,8 +146,8 @@ impl<'a> Copier<'a> {
 
     /// Copies no more than so many bytes a second; holes do not count. Verifying is not held back.
     #[must_use]
-    pub fn rate(mut self, bytes: u64) -> Self {
-        self.rate = Some(bytes);
+    pub fn rate(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.rate = bytes.into();
         self
     }
 
@@ -168,8 +168,8 @@ impl<'a> Copier<'a> {
 
     /// Notes in this journal what is done, whenever the destination was flushed. It is there from before the destination is changed until everything is done.
     #[must_use]
-    pub fn journal(mut self, journal: Journal) -> Self {
-        self.journal = Some(journal);
+    pub fn journal(mut self, journal: impl Into<Option<Journal>>) -> Self {
+        self.journal = journal.into();
         self
     }
 

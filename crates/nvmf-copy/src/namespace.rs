@@ -37,6 +37,11 @@ impl NamespaceEnd {
         Self { namespace, name: name.into(), address: address.into(), events }
     }
 
+    /// Tells the controllers that the host is done, and closes the paths.
+    pub fn close(self) {
+        self.namespace.close();
+    }
+
     /// The identifier that is the world's, or else where it is.
     fn unique(&self) -> String {
         let ids = self.namespace.ids();

@@ -42,6 +42,13 @@ impl Source {
             Self::Namespace(namespace) => namespace,
         }
     }
+
+    /// Ends the association, if there is one, in order.
+    pub(super) fn close(self) {
+        if let Self::Namespace(namespace) = self {
+            namespace.close();
+        }
+    }
 }
 
 impl Destination {
@@ -56,6 +63,13 @@ impl Destination {
         match self {
             Self::File(file) => file,
             Self::Namespace(namespace) => namespace,
+        }
+    }
+
+    /// Ends the association, if there is one, in order.
+    pub(super) fn close(self) {
+        if let Self::Namespace(namespace) = self {
+            namespace.close();
         }
     }
 }

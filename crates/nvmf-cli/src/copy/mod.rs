@@ -24,28 +24,23 @@ pub(crate) fn run(args: &Copy) -> anyhow::Result<()> {
     let source = Source::open(args)?;
     let destination = Destination::open(args)?;
     let bar = Bar::default();
-    let mut copy = Copier::new(source.as_ref(), destination.as_ref())
+    let copy = Copier::new(source.as_ref(), destination.as_ref())
         .source_offset(args.source_offset)
+        .offset(args.offset)
+        .length(args.length)
         .sparse(args.sparse.into())
         .verify(args.verify)
+        .journal(journal(args, &destination))
         .resume(args.resume)
         .jobs(args.qd.into())
         .chunk(args.chunk)
+        .rate(args.rate)
         .stop(stop.flag())
         .progress(|progress| bar.show(progress));
-    if let Some(offset) = args.offset {
-        copy = copy.offset(offset);
-    }
-    if let Some(length) = args.length {
-        copy = copy.length(length);
-    }
-    if let Some(rate) = args.rate {
-        copy = copy.rate(rate);
-    }
-    if let Some(journal) = journal(args, &destination) {
-        copy = copy.journal(journal);
-    }
-    match copy.run() {
+    let result = copy.run();
+    source.close();
+    destination.close();
+    match result {
         Ok(report) => {
             bar.finish(args.output.format, &report);
             tell(args, &report)
