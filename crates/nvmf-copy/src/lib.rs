@@ -56,15 +56,17 @@ mod namespace;
 mod pieces;
 mod plan;
 mod ranges;
+mod report;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use chunk::Sparse;
-pub use copier::{Copier, Phase, Progress, Report};
+pub use copier::Copier;
 pub use endpoint::{Destination, Identity, Rest, Source};
 pub use error::{Error, Unfinished};
 pub use file::{FileDestination, FileError, FileSource, open_unused};
 pub use journal::{Journal, JournalError};
 pub use namespace::NamespaceEnd;
+pub use report::{Phase, Progress, Report};

@@ -25,14 +25,14 @@ pub(super) enum Destination {
 /// What an argument names.
 enum Place<'a> {
     Path(&'a str),
-    Namespace(Target),
+    Namespace(Box<Target>),
 }
 
 impl Source {
     pub(super) fn open(args: &Copy) -> anyhow::Result<Self> {
         Ok(match Place::parse("SRC", &args.source)? {
             Place::Path(path) => Self::File(FileSource::open(path)?),
-            Place::Namespace(target) => Self::Namespace(connect(target, args)?),
+            Place::Namespace(target) => Self::Namespace(connect(*target, args)?),
         })
     }
 
@@ -55,7 +55,7 @@ impl Destination {
     pub(super) fn open(args: &Copy) -> anyhow::Result<Self> {
         Ok(match Place::parse("DST", &args.destination)? {
             Place::Path(path) => Self::File(FileDestination::open(path)?),
-            Place::Namespace(target) => Self::Namespace(connect(target, args)?),
+            Place::Namespace(target) => Self::Namespace(connect(*target, args)?),
         })
     }
 
@@ -86,8 +86,8 @@ impl<'a> Place<'a> {
         if !text.starts_with(SCHEME) {
             return Ok(Self::Path(text));
         }
-        let target = text.parse().map_err(|e| Usage::new(format!("{which} `{text}`: {e}")))?;
-        Ok(Self::Namespace(target))
+        let target: Target = text.parse().map_err(|e| Usage::new(format!("{which} `{text}`: {e}")))?;
+        Ok(Self::Namespace(Box::new(target)))
     }
 }
 
