@@ -9,7 +9,6 @@ use nvmf::spec::status::CommandKind;
 use nvmf::spec::{Nqn, Status};
 use nvmf::transport::TransportError;
 use nvmf::{Deadline, Error};
-use nvmf_host::{Namespace, NamespaceBuilder};
 
 use crate::args;
 use crate::failure::{self, Usage};
@@ -140,24 +139,25 @@ impl Connector {
                 None => dialer,
             })
             .and_then(|dialer| Association::connect(dialer, subsystem, self.options.clone()))
-            .map_err(|error| {
-                let (said, hint) = (said(&error), self.hint(&error, subsystem));
-                anyhow!("{said}{hint}")
-            })
+            .map_err(|error| self.explained(&error, subsystem))
             .with_context(|| {
                 format!("cannot connect to {subsystem} at {}", self.target.authority())
             })
     }
 
-    /// An object for the namespace that was named, which looks after its connections itself.
-    pub(crate) fn builder(&self) -> anyhow::Result<NamespaceBuilder> {
-        let subsystem = self.subsystem()?.clone();
-        let builder = Namespace::builder(subsystem, self.nsid(), self.options.clone());
-        let builder = builder.path(self.target.authority());
-        Ok(match &self.trace {
-            Some(trace) => builder.trace_pdus(trace.clone()),
-            None => builder,
-        })
+    /// An error of a connection to this subsystem, with what to try.
+    pub(crate) fn explained(&self, error: &Error, subsystem: &Nqn) -> anyhow::Error {
+        anyhow!("{}{}", said(error), self.hint(error, subsystem))
+    }
+
+    /// How this host connects.
+    pub(crate) fn options(&self) -> &HostOptions {
+        &self.options
+    }
+
+    /// What `--trace-pdus` means.
+    pub(crate) fn trace(&self) -> Option<&PduTrace> {
+        self.trace.as_ref()
     }
 
     /// What is needed to read and write the namespace that was named.

@@ -16,6 +16,7 @@ mod identify;
 mod limits;
 mod log;
 mod output;
+mod paths;
 mod progress;
 mod property;
 mod read;

@@ -399,7 +399,7 @@ fn a_target_that_stays_away_ends_a_copy_that_can_be_gone_on_with() {
     let server = Server::start_apart(&[&spec]);
     let address = format!("{}:{}", server.host, server.port);
     let (target, state) = (server.target(), folder.path("state"));
-    let slow = Slow::start(&[&from, &target, "--state", &state, "--reconnect", "1"]);
+    let slow = Slow::start(&[&from, &target, "--state", &state, "--ctrl-loss-tmo", "1"]);
     eventually("something is noted", || !done(&folder.file("state")).is_empty());
     server.kill();
     let output = slow.end();

@@ -1,8 +1,7 @@
 //! Waking a run from other threads.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use nvmf_engine::Waker;
+use std::task::Waker;
 
 /// Tells runs that what was [`Next::Later`](crate::Next::Later) may be over. To be given to any
 /// number of runs by [`Options::handle`](crate::Options::handle), and kept by any number of threads.
@@ -24,7 +23,7 @@ impl Handle {
     /// Makes every run that has this handle ask its workload again, soon.
     pub fn wake(&self) {
         for (_, waker) in &self.lock().wakers {
-            waker.wake();
+            waker.wake_by_ref();
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -10,7 +12,7 @@ use nvmf::spec::fabrics::Disconnect;
 use nvmf::transport::TransportError;
 use nvmf_engine::{
     ConnId, End, Engine, EngineChoice, EngineKind, FileOp, Handler, ListenerId, Message, Pace,
-    Program, Wait,
+    Program, Wait, Waker,
 };
 
 use crate::queue::{Asks, Queue, Told};
@@ -80,8 +82,11 @@ impl<W: Workload> Program for Run<'_, W> {
     type Output = Result<(), Error>;
 
     fn run<E: Engine>(self, mut engine: E) -> Self::Output {
-        let registration =
-            self.options.handle.as_ref().map(|handle| handle.register(engine.waker()));
+        let registration = self
+            .options
+            .handle
+            .as_ref()
+            .map(|handle| handle.register(RunWaker::of(engine.waker())));
         let (base, timeout) = (Instant::now(), nanoseconds(self.options.timeout));
         let mut driver = Driver {
             queues: Vec::with_capacity(self.queues.len()),
@@ -104,6 +109,25 @@ impl<W: Workload> Program for Run<'_, W> {
         drop(registration);
         driver.close(&mut engine);
         result
+    }
+}
+
+/// Wakes the thread of a run.
+struct RunWaker(Waker);
+
+impl RunWaker {
+    fn of(waker: Waker) -> std::task::Waker {
+        Arc::new(Self(waker)).into()
+    }
+}
+
+impl Wake for RunWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.wake();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line of `nvmf bench`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -8,7 +9,8 @@ use nvmf_storage::parse_size;
 use crate::args::{
     Connect, Cpus, EngineOption, NSID_ALIASES, Output, parse_cpus, parse_seconds, parse_spin,
 };
-use crate::target::parse_nsid;
+use crate::paths::PathOptions;
+use crate::target::{Target, parse_nsid};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -17,6 +19,7 @@ Examples:
   nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rw randrw --mix 70 --verify --size 64M
   nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rate 10000 --qd 128   latency at a fixed rate
   nvmf bench nvme+tcp://127.0.0.1/SUBNQN --rw randrw --verify --size 1G --time 3600 --reconnect 30
+  nvmf bench nvme+tcp://192.0.2.7/SUBNQN nvme+tcp://198.51.100.7/SUBNQN    by two paths
   nvmf bench nvme+tcp://127.0.0.1/SUBNQN --idle 1000 --time 30   what connections cost a target
 
 Kinds of workload that write overwrite the range, and so does --verify: --offset and --size say
@@ -31,8 +34,9 @@ Ctrl-C ends it early, and what was measured so far is printed.";
 /// `nvmf bench`
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
-    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]
-    pub target: Option<String>,
+    /// nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]; several are several paths to one namespace
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<Target>,
     /// What to do; writes overwrite the range.
     #[arg(long, value_name = "KIND", default_value = "randread")]
     pub rw: Rw,
@@ -80,9 +84,14 @@ pub(crate) struct Bench {
     /// what was written is read at the end.
     #[arg(long)]
     pub verify: bool,
-    /// When a connection ends, connect again, and try that for so long.
+    /// When a connection ends, connect again, and try that for so long; what was under way is done
+    /// again. Several targets do so in any case.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub reconnect: Option<Duration>,
+    /// Write the longest latency of each tenth of a second into FILE: lines of Unix time in
+    /// milliseconds, commands, and microseconds.
+    #[arg(long, value_name = "FILE")]
+    pub latency_log: Option<PathBuf>,
     /// Do nothing but keep this many associations with an I/O queue each for --time.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub idle: Option<u32>,
@@ -93,6 +102,8 @@ pub(crate) struct Bench {
     pub namespace_id: Option<u32>,
     #[command(flatten)]
     pub output: Output,
+    #[command(flatten)]
+    pub paths: PathOptions,
     #[command(flatten)]
     pub connect: Connect,
 }

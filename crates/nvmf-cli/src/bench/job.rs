@@ -11,6 +11,7 @@ use nvmf::spec::Cqe;
 use nvmf_host::{Buffer, CommandError, Handle, Next, Request, Workload};
 
 use super::cpu::Cpu;
+use super::latency_log::{LatencyLog, Part};
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::random::Random;
@@ -41,9 +42,9 @@ impl Shared {
         }
     }
 
-    /// Makes every thread end soon, or go on when it is run again.
-    pub(crate) fn halt(&self, halted: bool) {
-        self.halted.store(halted, Ordering::Relaxed);
+    /// Makes every thread end soon.
+    pub(crate) fn halt(&self) {
+        self.halted.store(true, Ordering::Relaxed);
         self.handle.wake();
     }
 
@@ -99,7 +100,7 @@ struct Io {
     write: bool,
 }
 
-/// One thread's share of a benchmark. Its state outlives the connections.
+/// One thread's share of a benchmark.
 #[derive(Debug)]
 pub(crate) struct Job {
     plan: Arc<Plan>,
@@ -124,6 +125,7 @@ pub(crate) struct Job {
     pub tally: Tally,
     pub troubles: Troubles,
     live: Option<Live>,
+    log: Option<Part>,
 }
 
 /// Times as numbers.
@@ -198,6 +200,7 @@ impl Job {
         plan: &Arc<Plan>,
         shared: &Arc<Shared>,
         number: usize,
+        log: Option<LatencyLog>,
     ) -> anyhow::Result<Self> {
         let part = plan.part(number);
         let units = part.end - part.start;
@@ -229,6 +232,7 @@ impl Job {
             tally: Tally::new()?,
             troubles: Troubles::default(),
             live: None,
+            log: log.map(|log| log.part()),
         })
     }
 
@@ -474,6 +478,9 @@ impl Workload for Job {
             let tally = self.live.as_mut().map_or(&mut self.tally, |live| &mut live.tally);
             let latency = if io.write { &mut tally.writes } else { &mut tally.reads };
             latency.record(seen.saturating_sub(io.since));
+            if let Some(log) = &mut self.log {
+                log.note(now, seen.saturating_sub(io.since));
+            }
         }
         let buffer = match buffer {
             Buffer::Read(bytes) => Some(bytes),

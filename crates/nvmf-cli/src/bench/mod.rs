@@ -2,10 +2,13 @@
 
 pub(crate) mod args;
 mod cpu;
+mod crew;
 mod idle;
 mod job;
+mod latency_log;
 mod ledger;
 mod live;
+mod object;
 mod pattern;
 mod plan;
 mod random;
@@ -14,41 +17,52 @@ mod session;
 mod tally;
 
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use nvmf::Deadline;
 
 use crate::args::Format;
 use crate::connect::Connector;
-use crate::failure::{self, Usage};
+use crate::failure::Usage;
 use crate::output;
 use crate::stop::Stop;
 use args::Bench;
 use job::{Job, Shared};
+use latency_log::LatencyLog;
 use live::Line;
-use plan::Plan;
+use object::Object;
+use plan::{Measured, Plan};
 use report::Report;
-use session::{Failure, Session};
+use session::Session;
 use tally::{Tally, Troubles};
 
 pub(crate) fn run(args: &Bench) -> anyhow::Result<()> {
-    let (connector, more) = Connector::with_argument(&args.connect, args.target.as_deref(), None)?;
-    if let Some(more) = more {
-        return Err(Usage::new(format!("`{more}` is one argument too many")).into());
-    }
-    let connector = connector.with_namespace(args.namespace_id)?;
     check(args)?;
+    let connectors = connectors(args)?;
     if let Some(idle) = args.idle {
-        return idle::run(args, &connector, idle);
+        return idle::run(args, only(&connectors)?, idle);
     }
-    let report = measure(args, &connector)?;
+    let report = measure(args, connectors)?;
     match args.output.format {
         Format::Json => output::print(format_args!("{:#}", report.json()))?,
         Format::Normal => output::print(report.text())?,
     }
     verdict(&report.troubles)
+}
+
+/// Each path to what is measured: at least one.
+fn connectors(args: &Bench) -> anyhow::Result<Vec<Connector>> {
+    let of = |target| Connector::new(&args.connect, target)?.with_namespace(args.namespace_id);
+    if args.targets.is_empty() {
+        return Ok(vec![of(None)?]);
+    }
+    args.targets.iter().map(|target| of(Some(target.clone()))).collect()
+}
+
+fn only(connectors: &[Connector]) -> anyhow::Result<&Connector> {
+    match connectors {
+        [one] => Ok(one),
+        _ => Err(Usage::new("--idle has one target").into()),
+    }
 }
 
 /// Refuses numbers that do not go together.
@@ -78,46 +92,76 @@ fn check(args: &Bench) -> anyhow::Result<()> {
 /// Commands outstanding on one queue at most.
 const MOST_PER_QUEUE: u32 = 65_535;
 
-fn measure(args: &Bench, connector: &Connector) -> anyhow::Result<Report> {
-    let cannot =
-        || format!("cannot measure namespace {} of {}", connector.nsid(), connector.name());
-    let stop = Stop::on_signals()?;
-    let (association, namespace) = session::connect(connector)?;
-    let plan = Arc::new(Plan::new(args, &namespace, &association).with_context(cannot)?);
-    let shared = Arc::new(Shared::new(&plan));
-    let mut jobs = (0..plan.threads)
-        .map(|number| Job::new(&plan, &shared, number))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let line = Line::new();
-    let mut session = Session::open(association, &plan).with_context(cannot)?;
-    let mut reconnects = 0;
-    let ended = loop {
-        let (left, result) = session.run(args, &plan, &shared, jobs, &stop, &line);
-        jobs = left;
-        let failure = match (result, args.reconnect) {
-            (Ok(()), _) => break Ok(()),
-            (Err(failure), Some(patience)) if failure.connection => (failure, patience),
-            (Err(failure), _) => break Err(failure.error),
-        };
-        let (Failure { error, .. }, patience) = failure;
-        tracing::info!(error = format!("{error:#}"), "reconnecting");
-        match reconnect(connector, &plan, patience, error, &stop) {
-            Ok(Some(again)) => session = again,
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
+/// What is measured, connected.
+enum Subject {
+    /// Queues of one association, which ends with them.
+    Queues(Session),
+    /// A namespace object, which goes on by other paths.
+    Object(Object),
+}
+
+impl Subject {
+    /// Connects; gives its name for messages, too.
+    fn connect(args: &Bench, connectors: Vec<Connector>) -> anyhow::Result<(Self, String)> {
+        if let ([connector], None) = (&connectors[..], args.reconnect) {
+            let name = format!("namespace {} of {}", connector.nsid(), connector.name());
+            return Ok((Self::Queues(Session::connect(connector)?), name));
         }
-        shared.halt(false);
-        reconnects += 1;
-    };
+        let object = Object::connect(args, connectors)?;
+        let name = object.name.clone();
+        Ok((Self::Object(object), name))
+    }
+
+    fn measured(&self) -> Measured {
+        match self {
+            Self::Queues(session) => session.measured,
+            Self::Object(object) => object.measured(),
+        }
+    }
+
+    fn run(self, with: &With<'_>, jobs: Vec<Job>) -> anyhow::Result<Done> {
+        match self {
+            Self::Queues(session) => session.run(with, jobs),
+            Self::Object(object) => object.run(with, jobs),
+        }
+    }
+}
+
+/// What the threads did, and how often their connections were made again.
+struct Done {
+    jobs: Vec<Job>,
+    reconnects: u64,
+    lost: u64,
+    result: anyhow::Result<()>,
+}
+
+fn measure(args: &Bench, connectors: Vec<Connector>) -> anyhow::Result<Report> {
+    let stop = Stop::on_signals()?;
+    let line = Line::new();
+    let log = args.latency_log.as_deref().map(LatencyLog::create).transpose()?;
+    let url = connectors.first().map(Connector::url).unwrap_or_default();
+    let (subject, name) = Subject::connect(args, connectors)?;
+    let cannot = || format!("cannot measure {name}");
+    let plan = Plan::new(args, &subject.measured()).map(Arc::new).with_context(cannot)?;
+    let shared = Arc::new(Shared::new(&plan));
+    let jobs = (0..plan.threads)
+        .map(|number| Job::new(&plan, &shared, number, log.clone()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let with = With { args, plan: &plan, shared: &shared, stop: &stop, line: &line };
+    let Done { jobs, reconnects, lost, result } = subject.run(&with, jobs).with_context(cannot)?;
     line.clear();
-    ended.with_context(cannot)?;
-    let (mut tally, mut troubles) = (Tally::new()?, Troubles::default());
+    result.with_context(cannot)?;
+    let (mut tally, mut troubles) = (Tally::new()?, Troubles { lost, ..Troubles::default() });
     for job in &jobs {
         tally.add(&job.tally());
         troubles.add(&job.troubles);
     }
+    drop(jobs);
+    if let Some(log) = log {
+        log.finish()?;
+    }
     Ok(Report {
-        target: connector.url(),
+        target: url,
         header_digest: args.connect.host.hdgst,
         data_digest: args.connect.host.ddgst,
         measured: shared.measured(&plan),
@@ -129,40 +173,13 @@ fn measure(args: &Bench, connector: &Connector) -> anyhow::Result<Report> {
     })
 }
 
-/// Connects again, with ever longer pauses; `None` if that is not wanted any more.
-fn reconnect(
-    connector: &Connector,
-    plan: &Plan,
-    patience: Duration,
-    cause: anyhow::Error,
-    stop: &Stop,
-) -> anyhow::Result<Option<Session>> {
-    const FIRST_PAUSE: Duration = Duration::from_millis(20);
-    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-    let deadline = Deadline::after(patience);
-    let mut pause = FIRST_PAUSE;
-    loop {
-        if stop.is_asked() {
-            return Ok(None);
-        }
-        let opened = session::connect(connector).and_then(|(association, namespace)| {
-            plan.check_again(&namespace)?;
-            Session::open(association, plan)
-        });
-        let error = match opened {
-            Ok(session) => return Ok(Some(session)),
-            Err(error) => error,
-        };
-        let Some(left) = deadline.remaining() else {
-            return Err(error.context(format!(
-                "cannot connect again within {patience:?} (after: {})",
-                failure::one_line(&cause)
-            )));
-        };
-        tracing::debug!(error = format!("{error:#}"), "cannot connect again yet");
-        thread::sleep(pause.min(left));
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
+/// What all threads of a benchmark go by.
+struct With<'a> {
+    args: &'a Bench,
+    plan: &'a Arc<Plan>,
+    shared: &'a Arc<Shared>,
+    stop: &'a Stop,
+    line: &'a Line,
 }
 
 /// Fails if anything that was read was wrong, or a command failed.

@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{bail, ensure};
 use bytes::Bytes;
-use nvmf::host::{Association, NamespaceInfo};
 
 use super::args::{Bench, Rw};
 use super::random::{Random, mix};
@@ -40,27 +39,34 @@ pub(crate) struct Plan {
     pub data: Bytes,
 }
 
+/// What has to be known of the namespace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    pub nsid: u32,
+    pub block_size: u32,
+    pub blocks: u64,
+    pub write_protected: bool,
+    /// The most bytes of one command.
+    pub max_transfer: u32,
+}
+
 impl Plan {
-    pub(crate) fn new(
-        args: &Bench,
-        namespace: &NamespaceInfo,
-        association: &Association,
-    ) -> anyhow::Result<Self> {
-        let NamespaceInfo { nsid, block_size, .. } = *namespace;
+    pub(crate) fn new(args: &Bench, namespace: &Measured) -> anyhow::Result<Self> {
+        let Measured { nsid, block_size, .. } = *namespace;
         let block = u64::from(block_size);
         let bs = args.bs;
         ensure!(
             bs > 0 && bs.is_multiple_of(block),
             "namespace {nsid} has blocks of {block} bytes, and --bs {bs} is no multiple of that"
         );
-        let most = u64::from(association.max_transfer()).min(block << 16);
+        let most = u64::from(namespace.max_transfer).min(block << 16);
         ensure!(bs <= most, "one command may move only {most} bytes, and --bs is {bs}");
         ensure!(
             args.offset.is_multiple_of(block),
             "namespace {nsid} has blocks of {block} bytes, and --offset {} is no multiple of that",
             args.offset
         );
-        let size = namespace.bytes();
+        let size = namespace.blocks * block;
         let length = args.size.unwrap_or_else(|| size.saturating_sub(args.offset));
         let inside = args.offset.checked_add(length).is_some_and(|end| end <= size);
         ensure!(
@@ -131,16 +137,6 @@ impl Plan {
 
     pub(crate) fn lba(&self, unit: u64) -> u64 {
         self.first + unit * u64::from(self.blocks)
-    }
-
-    /// Refuses a namespace that is not what it was before a new connection.
-    pub(crate) fn check_again(&self, namespace: &NamespaceInfo) -> anyhow::Result<()> {
-        let end = self.lba(self.units);
-        let same_blocks = usize::try_from(namespace.block_size) == Ok(self.block_size);
-        if same_blocks && namespace.blocks >= end {
-            return Ok(());
-        }
-        Err(anyhow!("namespace {} is not what it was before", self.nsid))
     }
 }
 

@@ -1,12 +1,12 @@
 //! The command line of `nvmf copy`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use nvmf_storage::parse_size;
 
-use crate::args::{AsHost, Output, parse_seconds};
+use crate::args::{AsHost, EngineOption, Output};
+use crate::paths::PathOptions;
 
 pub(crate) const HELP: &str = "\
 SRC and DST are each a regular file, a block device, or a namespace of a target:
@@ -68,11 +68,12 @@ pub(crate) struct Copy {
     /// Copy no more than so many bytes a second.
     #[arg(long, value_name = "BYTES", value_parser = parse_rate)]
     pub rate: Option<u64>,
-    /// When a connection to a target ends, connect again, and try that for so long.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "60")]
-    pub reconnect: Duration,
+    #[command(flatten)]
+    pub engine: EngineOption,
     #[command(flatten)]
     pub output: Output,
+    #[command(flatten)]
+    pub paths: PathOptions,
     #[command(flatten)]
     pub host: AsHost,
 }

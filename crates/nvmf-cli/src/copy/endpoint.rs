@@ -1,13 +1,11 @@
 //! SRC and DST, from what was written to what is opened.
 
-use std::time::Duration;
-
-use anyhow::Context;
 use nvmf_copy::{FileDestination, FileSource, NamespaceEnd};
 
 use super::args::Copy;
 use crate::connect::Connector;
 use crate::failure::Usage;
+use crate::paths::Paths;
 use crate::target::{SCHEME, Target};
 
 /// What is read.
@@ -86,29 +84,16 @@ impl<'a> Place<'a> {
         if !text.starts_with(SCHEME) {
             return Ok(Self::Path(text));
         }
-        let target: Target = text.parse().map_err(|e| Usage::new(format!("{which} `{text}`: {e}")))?;
+        let target: Target =
+            text.parse().map_err(|e| Usage::new(format!("{which} `{text}`: {e}")))?;
         Ok(Self::Namespace(Box::new(target)))
     }
 }
 
-/// How long a command may take at least: a Flush may have much to write.
-const IO_TIMEOUT: Duration = Duration::from_secs(60);
-
 fn connect(target: Target, args: &Copy) -> anyhow::Result<NamespaceEnd> {
     let connector = Connector::to(target, &args.host)?;
-    // What is wrong is told by this one at once; the object would go on trying.
-    let mut association = connector.connect()?;
-    connector.namespace(&mut association)?;
-    association.shutdown(Vec::new())?;
-    let namespace = connector
-        .builder()?
-        .io_timeout(args.host.timeout.max(IO_TIMEOUT))
-        .ctrl_loss_tmo(args.reconnect)
-        .deadline(args.reconnect.saturating_add(IO_TIMEOUT))
-        .connect()
-        .with_context(|| {
-            format!("cannot use namespace {} of {}", connector.nsid(), connector.name())
-        })?;
-    let address = format!("namespace {} of {}", connector.nsid(), connector.subsystem()?);
-    Ok(NamespaceEnd::new(namespace, connector.url(), address))
+    let (name, address) =
+        (connector.url(), format!("namespace {} of {}", connector.nsid(), connector.subsystem()?));
+    let paths = Paths::of(vec![connector], &args.paths)?.engine(args.engine.engine);
+    Ok(NamespaceEnd::new(paths.connect()?, name, address))
 }

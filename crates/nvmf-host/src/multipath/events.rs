@@ -26,6 +26,8 @@ pub enum Event {
         path: String,
         /// Why.
         reason: String,
+        /// Commands that were under way on it, and are tried again.
+        commands: usize,
     },
     /// A path could not be connected. It is tried again.
     Failed {
@@ -73,7 +75,9 @@ impl fmt::Display for Event {
             Self::Connected { path, cntlid, state } => {
                 write!(f, "{path}: connected to controller {cntlid}, {state}")
             }
-            Self::Lost { path, reason } => write!(f, "{path}: lost: {reason}"),
+            Self::Lost { path, reason, commands } => {
+                write!(f, "{path}: lost with {commands} commands under way: {reason}")
+            }
             Self::Failed { path, reason, pause } => {
                 write!(f, "{path}: cannot connect: {reason}; again in {pause:.1?}")
             }

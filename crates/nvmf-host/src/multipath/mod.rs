@@ -238,7 +238,7 @@ impl Head {
             path.phase = Phase::connecting(reason.clone());
             (path.name.clone(), path.inbox.close())
         };
-        self.subscribers.tell(&Event::Lost { path, reason });
+        self.subscribers.tell(&Event::Lost { path, reason, commands: commands.len() });
         self.submit(left.into_iter().chain(commands));
         self.changed.notify_all();
     }

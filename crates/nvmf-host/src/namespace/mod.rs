@@ -4,6 +4,7 @@ mod asynchronous;
 mod blocking;
 mod builder;
 mod cursor;
+mod drive;
 pub(crate) mod error;
 mod gate;
 pub(crate) mod geometry;
