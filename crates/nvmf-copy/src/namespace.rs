@@ -13,6 +13,27 @@ use crate::endpoint::{Destination, Identity, Source};
 ///
 /// It is whatever the [`Namespace`] makes of its paths: a copy goes on when a connection is cut and
 /// made again, or by another path, as long as the namespace's deadlines let it.
+///
+/// ```no_run
+/// use nvmf::host::HostOptions;
+/// use nvmf::spec::Nqn;
+/// use nvmf_copy::{Copier, FileDestination, Journal, NamespaceEnd};
+/// use nvmf_host::Namespace;
+///
+/// let subsystem = Nqn::parse_strict("nqn.2026-01.com.example:disk")?;
+/// let disk = Namespace::builder(subsystem, 1, HostOptions::from_system()?)
+///     .path("192.0.2.7:4420")
+///     .connect()?;
+/// let source = NamespaceEnd::new(disk, "the disk", "namespace 1 of nqn.2026-01.com.example:disk");
+/// let backup = FileDestination::open("backup.img")?;
+/// let report = Copier::new(&source, &backup)
+///     .journal(Journal::beside("backup.img"))
+///     .verify(true)
+///     .run()?;
+/// println!("{} bytes, {} of them zeroes", report.length, report.zeroed);
+/// source.close();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct NamespaceEnd {
     namespace: Namespace,
