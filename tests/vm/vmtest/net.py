@@ -45,15 +45,15 @@ class Network:
         )
         try:
             self._wait_for_namespace()
-            self._ip("link", "set", "lo", "up")
+            self.ip("link", "set", "lo", "up")
             for path in PATHS:
                 bridge = f"br{path}"
-                self._ip("link", "add", bridge, "type", "bridge")
+                self.ip("link", "add", bridge, "type", "bridge")
                 for number in range(1, self.guests + 1):
-                    self._ip("tuntap", "add", "dev", tap(number, path), "mode", "tap")
-                    self._ip("link", "set", tap(number, path), "master", bridge, "up")
-                self._ip("addr", "add", f"10.0.{path}.2/24", "dev", bridge)
-                self._ip("link", "set", bridge, "up")
+                    self.ip("tuntap", "add", "dev", tap(number, path), "mode", "tap")
+                    self.ip("link", "set", tap(number, path), "master", bridge, "up")
+                self.ip("addr", "add", f"10.0.{path}.2/24", "dev", bridge)
+                self.ip("link", "set", bridge, "up")
         except BaseException:
             self.__exit__()
             raise
@@ -70,10 +70,10 @@ class Network:
 
     def cut(self, number, path):
         """Nothing passes between the machine and that guest by that path."""
-        self._ip("link", "set", tap(number, path), "down")
+        self.ip("link", "set", tap(number, path), "down")
 
     def mend(self, number, path):
-        self._ip("link", "set", tap(number, path), "up")
+        self.ip("link", "set", tap(number, path), "up")
 
     def mend_all(self):
         for number in range(1, self.guests + 1):
@@ -99,10 +99,14 @@ class Network:
                 self._fail("unshare --net", self.holder.stderr.read().decode())
             time.sleep(0.01)
 
-    def _ip(self, *arguments):
-        done = subprocess.run(self.inside(["ip", *arguments]), check=False, capture_output=True, text=True)
+    def ip(self, *arguments):
+        self.run("ip", *arguments)
+
+    def run(self, *command):
+        """Runs a command in the namespace."""
+        done = subprocess.run(self.inside(command), check=False, capture_output=True, text=True)
         if done.returncode != 0:
-            self._fail(f"ip {' '.join(arguments)}", done.stderr)
+            self._fail(" ".join(command), done.stderr)
 
     @staticmethod
     def _fail(what, message):
