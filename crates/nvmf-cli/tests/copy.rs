@@ -369,14 +369,32 @@ fn a_destination_that_takes_no_more_is_an_error_that_says_where() {
     assert!(error.contains("File too large"), "{error}");
 }
 
+/// A file, and a target on a disk image that is to go away, and perhaps to come back.
+struct Away {
+    folder: Folder,
+    /// What is in the file.
+    wanted: Vec<u8>,
+    from: String,
+    spec: String,
+    server: Server,
+    address: String,
+}
+
+impl Away {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let wanted = some(16 << 20);
+        let from = folder.write("from", &wanted);
+        let spec = image(&folder.file("disk"), 16 << 20);
+        let server = Server::start_apart(&[&spec]);
+        let address = format!("{}:{}", server.host, server.port);
+        Self { folder, wanted, from, spec, server, address }
+    }
+}
+
 #[test]
 fn a_copy_goes_on_when_a_target_was_away() {
-    let folder = Folder::new();
-    let wanted = some(16 << 20);
-    let from = folder.write("from", &wanted);
-    let spec = image(&folder.file("disk"), 16 << 20);
-    let server = Server::start_apart(&[&spec]);
-    let address = format!("{}:{}", server.host, server.port);
+    let Away { folder, wanted, from, spec, server, address } = Away::new();
     let target = server.target();
     let slow = Slow::start(&[&from, &target, "--verify", "-o", "json"]);
     std::thread::sleep(std::time::Duration::from_millis(800));
@@ -392,12 +410,7 @@ fn a_copy_goes_on_when_a_target_was_away() {
 
 #[test]
 fn a_target_that_stays_away_ends_a_copy_that_can_be_gone_on_with() {
-    let folder = Folder::new();
-    let wanted = some(16 << 20);
-    let from = folder.write("from", &wanted);
-    let spec = image(&folder.file("disk"), 16 << 20);
-    let server = Server::start_apart(&[&spec]);
-    let address = format!("{}:{}", server.host, server.port);
+    let Away { folder, wanted, from, spec, server, address } = Away::new();
     let (target, state) = (server.target(), folder.path("state"));
     let slow = Slow::start(&[&from, &target, "--state", &state, "--ctrl-loss-tmo", "1"]);
     eventually("something is noted", || !done(&folder.file("state")).is_empty());

@@ -1,6 +1,6 @@
 //! SRC and DST, from what was written to what is opened.
 
-use nvmf_copy::{FileDestination, FileSource, NamespaceEnd};
+use nvmf_copy::{Destination, FileDestination, FileError, FileSource, NamespaceEnd, Source};
 
 use super::args::Copy;
 use crate::connect::Connector;
@@ -8,68 +8,65 @@ use crate::failure::Usage;
 use crate::paths::Paths;
 use crate::target::{SCHEME, Target};
 
-/// What is read.
-pub(super) enum Source {
-    File(FileSource),
+/// SRC or DST; what it is if it is a file depends on which.
+pub(super) enum End<F> {
+    File(F),
     Namespace(NamespaceEnd),
 }
 
-/// What is written.
-pub(super) enum Destination {
-    File(FileDestination),
-    Namespace(NamespaceEnd),
+/// Opens SRC.
+pub(super) fn source(args: &Copy) -> anyhow::Result<End<FileSource>> {
+    End::open("SRC", &args.source, args, FileSource::open)
+}
+
+/// Opens DST.
+pub(super) fn destination(args: &Copy) -> anyhow::Result<End<FileDestination>> {
+    End::open("DST", &args.destination, args, FileDestination::open)
+}
+
+impl<F> End<F> {
+    fn open<'a>(
+        which: &str,
+        text: &'a str,
+        args: &Copy,
+        file: impl FnOnce(&'a str) -> Result<F, FileError>,
+    ) -> anyhow::Result<Self> {
+        Ok(match Place::parse(which, text)? {
+            Place::Path(path) => Self::File(file(path)?),
+            Place::Namespace(target) => Self::Namespace(connect(*target, args)?),
+        })
+    }
+
+    /// Ends the association, if there is one, in order.
+    pub(super) fn close(self) {
+        if let Self::Namespace(namespace) = self {
+            namespace.close();
+        }
+    }
+}
+
+impl End<FileSource> {
+    pub(super) fn as_source(&self) -> &dyn Source {
+        match self {
+            Self::File(file) => file,
+            Self::Namespace(namespace) => namespace,
+        }
+    }
+}
+
+impl End<FileDestination> {
+    pub(super) fn as_destination(&self) -> &dyn Destination {
+        match self {
+            Self::File(file) => file,
+            Self::Namespace(namespace) => namespace,
+        }
+    }
 }
 
 /// What an argument names.
 enum Place<'a> {
     Path(&'a str),
     Namespace(Box<Target>),
-}
-
-impl Source {
-    pub(super) fn open(args: &Copy) -> anyhow::Result<Self> {
-        Ok(match Place::parse("SRC", &args.source)? {
-            Place::Path(path) => Self::File(FileSource::open(path)?),
-            Place::Namespace(target) => Self::Namespace(connect(*target, args)?),
-        })
-    }
-
-    pub(super) fn as_ref(&self) -> &dyn nvmf_copy::Source {
-        match self {
-            Self::File(file) => file,
-            Self::Namespace(namespace) => namespace,
-        }
-    }
-
-    /// Ends the association, if there is one, in order.
-    pub(super) fn close(self) {
-        if let Self::Namespace(namespace) = self {
-            namespace.close();
-        }
-    }
-}
-
-impl Destination {
-    pub(super) fn open(args: &Copy) -> anyhow::Result<Self> {
-        Ok(match Place::parse("DST", &args.destination)? {
-            Place::Path(path) => Self::File(FileDestination::open(path)?),
-            Place::Namespace(target) => Self::Namespace(connect(*target, args)?),
-        })
-    }
-
-    pub(super) fn as_ref(&self) -> &dyn nvmf_copy::Destination {
-        match self {
-            Self::File(file) => file,
-            Self::Namespace(namespace) => namespace,
-        }
-    }
-
-    /// Ends the association, if there is one, in order.
-    pub(super) fn close(self) {
-        if let Self::Namespace(namespace) = self {
-            namespace.close();
-        }
-    }
 }
 
 impl<'a> Place<'a> {

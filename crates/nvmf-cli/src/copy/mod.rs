@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt::Write;
 
 use anyhow::anyhow;
-use nvmf_copy::{Copier, Destination as _, Error, Journal, Phase, Report, Unfinished};
+use nvmf_copy::{Copier, Destination, Error, FileDestination, Journal, Phase, Report, Unfinished};
 use serde_json::json;
 
 use crate::args::Format;
@@ -16,15 +16,15 @@ use crate::output;
 use crate::progress::Progress;
 use crate::stop::Stop;
 use args::Copy;
-use endpoint::{Destination, Source};
+use endpoint::End;
 
 pub(crate) fn run(args: &Copy) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     // The source first: a destination is not made for nothing.
-    let source = Source::open(args)?;
-    let destination = Destination::open(args)?;
+    let source = endpoint::source(args)?;
+    let destination = endpoint::destination(args)?;
     let bar = Bar::default();
-    let copy = Copier::new(source.as_ref(), destination.as_ref())
+    let copy = Copier::new(source.as_source(), destination.as_destination())
         .source_offset(args.source_offset)
         .offset(args.offset)
         .length(args.length)
@@ -53,10 +53,10 @@ pub(crate) fn run(args: &Copy) -> anyhow::Result<()> {
 }
 
 /// Where it is noted what is done, if anywhere.
-fn journal(args: &Copy, destination: &Destination) -> Option<Journal> {
+fn journal(args: &Copy, destination: &End<FileDestination>) -> Option<Journal> {
     match (&args.state, destination) {
         (Some(path), _) => Some(Journal::at(path)),
-        (None, Destination::File(file)) if file.grows() => Some(Journal::beside(&args.destination)),
+        (None, End::File(file)) if file.grows() => Some(Journal::beside(&args.destination)),
         (None, _) => None,
     }
 }
