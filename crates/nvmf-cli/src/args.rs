@@ -15,8 +15,8 @@ use nvmf_storage::{NamespaceSpec, parse_size};
 use nvmf_target::limits::{InCapsule, MaxTransfer};
 
 pub(crate) use values::{
-    Cpus, parse_byte, parse_cpus, parse_hostid, parse_in_capsule, parse_max_transfer, parse_number,
-    parse_seconds, parse_spin,
+    Cpus, parse_byte, parse_cpus, parse_dword, parse_hostid, parse_in_capsule, parse_max_transfer,
+    parse_number, parse_seconds, parse_spin,
 };
 
 use crate::bench::args::Bench;
@@ -78,15 +78,13 @@ pub(crate) enum Command {
     /// Look at and change a target that runs
     #[command(after_help = crate::ctl::args::HELP)]
     Ctl(crate::ctl::args::Ctl),
-    /// List the subsystems that a target offers
-    #[command(after_help = "\
-Examples:
-  nvmf discover nvme+tcp://127.0.0.1
-  nvmf discover -t tcp -a 192.0.2.7 -s 8009 -o json
-
-Where the port is left out it is 4420; dedicated discovery controllers listen on 8009. With -a, -n
-names a discovery subsystem that has an NQN of its own.")]
-    Discover(Discover),
+    /// Set up the Linux kernel's own target by a configuration
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::kernel_target::args::HELP)]
+    KernelTarget(crate::kernel_target::args::KernelTarget),
+    /// List the subsystems that targets offer
+    #[command(after_help = crate::discover::args::HELP)]
+    Discover(crate::discover::args::Discover),
     /// Show what a controller and its namespaces say of themselves
     #[command(after_help = "\
 Examples:
@@ -117,6 +115,18 @@ Examples:
     /// Show a controller's features, or set one
     #[command(after_help = crate::feature::args::HELP)]
     Feature(crate::feature::args::Feature),
+    /// Send any admin command
+    #[command(
+        after_help = crate::passthru::args::ADMIN_HELP,
+        mut_args(crate::passthru::args::as_nvme_cli)
+    )]
+    AdminPassthru(crate::passthru::args::Passthru),
+    /// Send any I/O command
+    #[command(
+        after_help = crate::passthru::args::IO_HELP,
+        mut_args(crate::passthru::args::as_nvme_cli)
+    )]
+    IoPassthru(crate::passthru::args::Passthru),
     /// Copy bytes from a namespace to a file or standard output
     #[command(after_help = "\
 Examples:
@@ -139,6 +149,26 @@ filled to its end, and nvmf fails.")]
     /// Copy between files, block devices and namespaces
     #[command(after_help = crate::copy::args::HELP)]
     Copy(crate::copy::args::Copy),
+    /// Have the Linux kernel connect to a subsystem, and make disks of its namespaces
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::handoff::args::CONNECT_HELP)]
+    Connect(crate::handoff::args::Connect),
+    /// Have the Linux kernel connect to all subsystems that a discovery controller tells of
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::handoff::args::CONNECT_ALL_HELP)]
+    ConnectAll(crate::handoff::args::ConnectAll),
+    /// Have the Linux kernel disconnect from subsystems
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::handoff::args::DISCONNECT_HELP)]
+    Disconnect(crate::handoff::args::Disconnect),
+    /// Have the Linux kernel disconnect from all subsystems
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::handoff::args::DISCONNECT_ALL_HELP)]
+    DisconnectAll(crate::handoff::args::DisconnectAll),
+    /// List the NVMe subsystems, controllers and disks that the Linux kernel has
+    #[cfg(target_os = "linux")]
+    #[command(after_help = crate::handoff::args::LIST_HELP)]
+    List(crate::handoff::args::List),
     /// Measure how fast a namespace is; writes overwrite it
     #[command(after_help = crate::bench::args::HELP)]
     Bench(Bench),
@@ -170,10 +200,19 @@ impl Command {
             Self::Property(args) => Some(&mut args.connect.host),
             Self::Log(args) => Some(&mut args.connect.host),
             Self::Feature(args) => Some(&mut args.connect.host),
+            Self::AdminPassthru(args) | Self::IoPassthru(args) => Some(&mut args.connect.host),
             Self::Read(args) => Some(&mut args.connect.host),
             Self::Write(args) => Some(&mut args.connect.host),
             Self::Copy(args) => Some(&mut args.host),
             Self::Bench(args) => Some(&mut args.connect.host),
+            #[cfg(target_os = "linux")]
+            Self::Connect(args) => Some(&mut args.how.connect.host),
+            #[cfg(target_os = "linux")]
+            Self::ConnectAll(args) => Some(&mut args.how.connect.host),
+            #[cfg(target_os = "linux")]
+            Self::Disconnect(_) | Self::DisconnectAll(_) | Self::List(_) => None,
+            #[cfg(target_os = "linux")]
+            Self::KernelTarget(_) => None,
             Self::Serve(_)
             | Self::Config(_)
             | Self::Ctl(_)
@@ -323,17 +362,6 @@ pub(crate) struct Serve {
     /// What `--trace-pdus` means.
     #[arg(skip)]
     pub trace: Option<PduTrace>,
-}
-
-/// `nvmf discover`
-#[derive(Args, Debug)]
-pub(crate) struct Discover {
-    /// nvme+tcp://HOST[:PORT]
-    pub target: Option<Target>,
-    #[command(flatten)]
-    pub output: Output,
-    #[command(flatten)]
-    pub connect: Connect,
 }
 
 /// `nvmf identify`

@@ -35,11 +35,16 @@ pub(crate) fn run(command: &args::Config) -> anyhow::Result<()> {
     }
 }
 
-/// Reads a configuration. Of more than one problem each is said at once, and how many there are is
-/// the error.
+/// Reads a configuration.
 pub(crate) fn read(file: &Path) -> anyhow::Result<Layout> {
-    let error = match Layout::read(file) {
-        Ok(layout) => return Ok(layout),
+    or_problems(file, Layout::read(file))
+}
+
+/// What was made of a configuration, or what is wrong with it: of more than one problem each is said
+/// at once, and how many there are is the error.
+pub(crate) fn or_problems<T>(file: &Path, made: Result<T, ReadError>) -> anyhow::Result<T> {
+    let error = match made {
+        Ok(made) => return Ok(made),
         Err(ReadError::Config(error)) if error.problems().len() > 1 => error,
         Err(error) => return Err(error.into()),
     };
@@ -100,12 +105,16 @@ fn import(file: &Path, output: Option<&Path>) -> anyhow::Result<()> {
         })
         .with_context(|| format!("cannot import {}", file.display()))?;
     warn(&warnings);
-    let Some(to) = output else {
-        return Ok(output::print(config.to_toml().trim_end())?);
-    };
+    write(output, &config.to_toml())
+}
+
+/// Writes a configuration into a file that is not there yet, or to standard output.
+pub(crate) fn write(to: Option<&Path>, text: &str) -> anyhow::Result<()> {
+    let text = text.trim_end();
+    let Some(to) = to else { return Ok(output::print(text)?) };
     let what = || format!("cannot write {}", to.display());
     let mut new = File::create_new(to).with_context(what)?;
-    new.write_all(config.to_toml().as_bytes()).with_context(what)
+    writeln!(new, "{text}").with_context(what)
 }
 
 fn read_saved(file: &Path) -> io::Result<String> {

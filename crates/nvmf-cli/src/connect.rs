@@ -1,7 +1,7 @@
 //! From the command line to an association, and from its errors to messages.
 
 use anyhow::{Context, anyhow};
-use nvmf::host::identity::{Identity, host_id_of};
+use nvmf::host::identity::Identity;
 use nvmf::host::{Association, HostOptions, NamespaceInfo, TcpDialer};
 use nvmf::pdu_trace::PduTrace;
 use nvmf::proto::connect::ConnectError;
@@ -19,6 +19,15 @@ pub(crate) struct Connector {
     pub target: Target,
     options: HostOptions,
     trace: Option<PduTrace>,
+}
+
+/// How to connect, and as who, as the options say.
+pub(crate) fn host_options(host: &args::AsHost) -> anyhow::Result<HostOptions> {
+    let mut options = HostOptions::from(identity(host)?);
+    options.header_digest = host.hdgst;
+    options.data_digest = host.ddgst;
+    options.timeout = host.timeout;
+    Ok(options)
 }
 
 impl Connector {
@@ -47,11 +56,7 @@ impl Connector {
 
     /// To this target.
     pub(crate) fn to(target: Target, host: &args::AsHost) -> anyhow::Result<Self> {
-        let mut options = HostOptions::from(identity(host)?);
-        options.header_digest = host.hdgst;
-        options.data_digest = host.ddgst;
-        options.timeout = host.timeout;
-        Ok(Self { target, options, trace: host.trace.clone() })
+        Ok(Self { target, options: host_options(host)?, trace: host.trace.clone() })
     }
 
     /// As [`new`](Self::new), for commands that have another argument after the target: with
@@ -132,25 +137,27 @@ impl Connector {
 
     /// Connects to this subsystem.
     pub(crate) fn connect_to(&self, subsystem: &Nqn) -> anyhow::Result<Association> {
-        let Target { host, port, .. } = &self.target;
-        TcpDialer::resolve(host, *port, Deadline::after(self.options.timeout))
-            .map(|dialer| match &self.trace {
-                Some(trace) => dialer.trace_pdus(trace.clone()),
-                None => dialer,
-            })
+        self.dialer()
             .and_then(|dialer| Association::connect(dialer, subsystem, self.options.clone()))
-            .map_err(|error| self.explained(&error, subsystem))
-            .with_context(|| {
-                format!("cannot connect to {subsystem} at {}", self.target.authority())
-            })
+            .map_err(|error| self.explain(&error, subsystem))
     }
 
-    /// An error of a connection to this subsystem, with what to try.
-    pub(crate) fn explained(&self, error: &Error, subsystem: &Nqn) -> anyhow::Error {
-        anyhow!("{}{}", said(error), self.hint(error, subsystem))
+    /// Why it cannot connect, and what to try.
+    pub(crate) fn explain(&self, error: &Error, subsystem: &Nqn) -> anyhow::Error {
+        cannot_connect(error, subsystem, &self.target.authority(), &self.options)
     }
 
-    /// How this host connects.
+    /// The way to the target.
+    pub(crate) fn dialer(&self) -> Result<TcpDialer, Error> {
+        let Target { host, port, .. } = &self.target;
+        let dialer = TcpDialer::resolve(host, *port, Deadline::after(self.options.timeout))?;
+        Ok(match &self.trace {
+            Some(trace) => dialer.trace_pdus(trace.clone()),
+            None => dialer,
+        })
+    }
+
+    /// Who this host is, and how it connects.
     pub(crate) fn options(&self) -> &HostOptions {
         &self.options
     }
@@ -185,32 +192,55 @@ impl Connector {
         }
         Ok(info)
     }
+}
 
-    /// What to try after an error, where that is known.
-    fn hint(&self, error: &Error, subsystem: &Nqn) -> String {
-        let at = self.target.authority();
-        match error {
-            Error::Transport(TransportError::Io(e))
-                if e.kind() == std::io::ErrorKind::ConnectionRefused =>
-            {
-                "; is a target listening there? (`nvmf serve` starts one)".to_owned()
-            }
-            Error::Transport(TransportError::TimedOut) => failure::limit(self.options.timeout),
-            Error::Transport(TransportError::Closed) => "; is it an NVMe/TCP target?".to_owned(),
-            Error::Connect(ConnectError::Invalid(parameter))
-                if parameter.name() == "subnqn" && !subsystem.is_discovery() =>
-            {
-                let nsid = match subsystem.as_str().rsplit_once('/') {
-                    Some((_, last)) => format!("; an NSID is a number, and `{last}` is none"),
-                    None => String::new(),
-                };
-                format!("; it has no such subsystem{nsid}: try `nvmf discover nvme+tcp://{at}`")
-            }
-            error if error.has_status(Status::CONNECT_INVALID_HOST) => {
-                format!("; the target does not let {} in: try -q", self.options.host)
-            }
-            _ => String::new(),
+/// Why there is no connection to this subsystem at this address, and what to try.
+pub(crate) fn cannot_connect(
+    error: &Error,
+    subsystem: &Nqn,
+    at: &str,
+    options: &HostOptions,
+) -> anyhow::Error {
+    let said = said_with_hint(error, subsystem, at, options);
+    anyhow!(said).context(format!("cannot connect to {subsystem} at {at}"))
+}
+
+/// The error and what to try.
+pub(crate) fn said_with_hint(
+    error: &Error,
+    subsystem: &Nqn,
+    at: &str,
+    options: &HostOptions,
+) -> String {
+    format!("{}{}", said(error), hint(error, subsystem, at, options))
+}
+
+/// What to try after an error, where that is known.
+fn hint(error: &Error, subsystem: &Nqn, at: &str, options: &HostOptions) -> String {
+    match error {
+        Error::Transport(TransportError::Io(e))
+            if e.kind() == std::io::ErrorKind::ConnectionRefused =>
+        {
+            "; is a target listening there? (`nvmf serve` starts one)".to_owned()
         }
+        Error::Transport(TransportError::TimedOut) => failure::limit(options.timeout),
+        Error::NoDigest { .. } => {
+            "; connect without -g and -G, or have the target offer them".to_owned()
+        }
+        Error::Transport(TransportError::Closed) => "; is it an NVMe/TCP target?".to_owned(),
+        Error::Connect(ConnectError::Invalid(parameter))
+            if parameter.name() == "subnqn" && !subsystem.is_discovery() =>
+        {
+            let nsid = match subsystem.as_str().rsplit_once('/') {
+                Some((_, last)) => format!("; an NSID is a number, and `{last}` is none"),
+                None => String::new(),
+            };
+            format!("; it has no such subsystem{nsid}: try `nvmf discover nvme+tcp://{at}`")
+        }
+        error if error.has_status(Status::CONNECT_INVALID_HOST) => {
+            format!("; the target does not let {} in: try -q", options.host)
+        }
+        _ => String::new(),
     }
 }
 
@@ -235,16 +265,6 @@ fn some(list: &[u32]) -> String {
 
 /// Who this host says it is.
 fn identity(host: &args::AsHost) -> anyhow::Result<Identity> {
-    Ok(match (&host.hostnqn, host.hostid) {
-        (Some(host), Some(host_id)) => Identity { host: host.clone(), host_id },
-        (Some(host), None) => Identity { host: host.clone(), host_id: host_id_of(host) },
-        (None, host_id) => {
-            let mut identity = Identity::from_system()
-                .context("cannot tell which host this is; give -q and perhaps -I")?;
-            if let Some(host_id) = host_id {
-                identity.host_id = host_id;
-            }
-            identity
-        }
-    })
+    Identity::of(host.hostnqn.clone(), host.hostid, Identity::from_system)
+        .context("cannot tell which host this is; give -q and perhaps -I")
 }

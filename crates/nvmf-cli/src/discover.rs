@@ -1,106 +1,149 @@
 //! `nvmf discover`
 
-use anyhow::Context;
-use comfy_table::{Table, presets};
-use nvmf::host::DiscoveryLog;
-use nvmf::spec::Nqn;
-use nvmf::spec::identify::controller_type;
-use nvmf::spec::log::{DiscoveryEntry, sectype, subtype, trtype};
-use nvmf::spec::print::Json;
+pub(crate) mod args;
+mod beginnings;
+mod mdns;
+mod shown;
+mod watch;
 
-use crate::args::{self, Format};
-use crate::connect::Connector;
-use crate::failure::Usage;
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use nvmf::Error;
+use nvmf::host::DiscoveryLog;
+use nvmf::host::discovery::{Discoverer, DiscoveryController, PassedOver, WalkLimits, walk};
+
+use crate::args::Format;
+use crate::connect;
+use crate::failure::{self, Usage};
 use crate::output;
+use crate::progress::Line;
 use crate::target;
 
-pub(crate) fn run(args: &args::Discover) -> anyhow::Result<()> {
-    let connector = Connector::new(&args.connect, args.target.clone())?;
-    let url = args.target.as_ref().and_then(|target| target.subsystem.as_ref());
-    if let Some(nqn) = url.filter(|nqn| !nqn.is_discovery()) {
-        return Err(leave_out(nqn, &connector));
+use args::Discover;
+use beginnings::Beginnings;
+use shown::{Asked, Several, Single};
+
+/// How long nothing need be said of what goes on.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(args: &Discover) -> anyhow::Result<()> {
+    let options = connect::host_options(&args.connect.host)?;
+    let line = Line::new();
+    if args.mdns && args.mdns_time > PATIENCE {
+        line.say("looking for discovery controllers …");
     }
-    // A discovery subsystem may have a name of its own; else it is the well-known one.
-    let subsystem = connector.target.subsystem.clone().unwrap_or(Nqn::DISCOVERY);
-    let mut association = connector.connect_to(&subsystem)?;
-    if association.controller().cntrltype == controller_type::IO {
-        return Err(leave_out(&subsystem, &connector));
+    let begun = Instant::now();
+    let beginnings = Beginnings::new(args, &options);
+    line.clear();
+    let beginnings = beginnings?;
+    let discoverer = Discoverer::new(options);
+    let discoverer = match &args.connect.host.trace {
+        Some(trace) => discoverer.trace_pdus(trace.clone()),
+        None => discoverer,
+    };
+    let limits = if args.no_referrals { WalkLimits::no_referrals() } else { WalkLimits::default() };
+    if args.watch {
+        return watch::run(&discoverer, beginnings, &limits, args.output.format);
     }
-    let log = association
-        .discovery_log()
-        .with_context(|| format!("cannot read the discovery log of {}", connector.name()))?;
-    // Discovery controllers need not be told that their host leaves.
-    drop(association);
-    match args.output.format {
-        Format::Json => output::print(format_args!("{:#}", Json(&log)))?,
-        Format::Normal => output::print(table(&log))?,
+    let all = beginnings.all();
+    if all.is_empty() && beginnings.mdns.is_some() {
+        let time = args.mdns_time;
+        return Err(anyhow!(
+            "multicast DNS found no discovery controller in {time:?}; --mdns-time looks longer"
+        ));
     }
-    Ok(())
+    let line = Line::new();
+    let walked = walk(all, &limits, |controller| {
+        if begun.elapsed() > PATIENCE {
+            line.say(format!("asking {controller} …"));
+        }
+        ask(&discoverer, controller)
+    });
+    line.clear();
+    let Beginnings { single, wrong, .. } = beginnings;
+    // Where one was asked for and does not answer, there is nothing but its error.
+    let list = args.output.format == Format::Json && !single;
+    if list || walked.visits.iter().any(|visit| visit.log.is_ok()) {
+        show(&walked.visits, single, args.output.format)?;
+    }
+    let left = left_out(&walked.visits, &walked.passed_over);
+    failed(walked.visits, wrong + left, args)
 }
 
-fn leave_out(nqn: &Nqn, connector: &Connector) -> anyhow::Error {
+/// A controller's log, or why there is none and what to try.
+fn ask(discoverer: &Discoverer, controller: &DiscoveryController) -> anyhow::Result<DiscoveryLog> {
+    let at = target::authority(controller.address(), controller.port());
+    let mut association = match discoverer.connect(controller) {
+        Ok(association) => association,
+        Err(error @ Error::NotDiscovery { .. }) => return Err(error.into()),
+        Err(error) => {
+            let (nqn, options) = (controller.subsystem(), discoverer.options());
+            return Err(connect::cannot_connect(&error, nqn, &at, options));
+        }
+    };
+    // Discovery controllers need not be told that their host leaves.
+    association.discovery_log().with_context(|| format!("cannot read the discovery log of {at}"))
+}
+
+fn leave_out(controller: &DiscoveryController) -> anyhow::Error {
     Usage::new(format!(
-        "discover asks the discovery subsystem, not {nqn}; leave the NQN out: `nvmf discover \
+        "discover asks the discovery subsystem, not {}; leave the NQN out: `nvmf discover \
          nvme+tcp://{}`",
-        connector.target.authority()
+        controller.subsystem(),
+        target::authority(controller.address(), controller.port())
     ))
     .into()
 }
 
-/// One line for each entry, and how to use it where that is possible.
-fn table(log: &DiscoveryLog) -> String {
-    let count = match log.entries.len() {
-        1 => "1 entry".to_owned(),
-        n => format!("{n} entries"),
-    };
-    let mut text = format!("Discovery log, generation {}: {count}", log.generation);
-    if log.entries.is_empty() {
-        return text;
+fn show(visits: &[Asked], single: bool, format: Format) -> io::Result<()> {
+    match (format, single) {
+        (Format::Json, true) => output::show(format, &Single(visits)),
+        (Format::Json, false) => output::show(format, &Several(visits)),
+        (Format::Normal, _) => output::print(shown::tables(visits, single)),
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
-        "SUBNQN",
-        "TYPE",
-        "TRANSPORT",
-        "ADDRESS",
-        "PORT",
-        "SECURITY",
-    ]);
-    for entry in &log.entries {
-        table.add_row([
-            text_of(nvmf::spec::identify::Ascii::new(&entry.subnqn)),
-            subtype::name(entry.subtype).to_owned(),
-            trtype::name(entry.trtype).to_owned(),
-            text_of(entry.address()),
-            text_of(entry.service()),
-            entry.sectype().map_or("-", sectype::name).to_owned(),
-        ]);
-    }
-    for line in table.lines() {
-        text.push('\n');
-        text.push_str(line.trim());
-    }
-    if let Some(url) = log.entries.iter().find_map(url) {
-        text.push_str(&format!("\n\nTry: nvmf identify '{url}'"));
-    }
-    text
 }
 
-/// What a peer sent as text, without what could steer a terminal.
-fn text_of(text: nvmf::spec::identify::Ascii<'_>) -> String {
-    text.to_string().escape_default().to_string()
+/// Says which referrals were not followed; how many of these would have been without a limit.
+fn left_out(visits: &[Asked], passed_over: &[PassedOver]) -> usize {
+    for PassedOver { referred_by, count, reason } in passed_over {
+        let from = &visits[*referred_by].controller;
+        let what = if *count == 1 { "a referral" } else { "referrals" };
+        let number = if *count == 1 { String::new() } else { format!("{count} ") };
+        failure::say(&format!("{number}{what} of {from} passed over: {reason}"));
+    }
+    passed_over.iter().filter(|one| one.reason.is_limit()).map(|one| one.count).sum()
 }
 
-/// The target that an entry stands for, if it is one for `nvmf identify`.
-fn url(entry: &DiscoveryEntry) -> Option<String> {
-    if (entry.trtype, entry.subtype) != (trtype::TCP, subtype::NVM) {
-        return None;
+/// Says what went wrong: `others` things that were said are among it.
+fn failed(visits: Vec<Asked>, others: usize, args: &Discover) -> anyhow::Result<()> {
+    let asked = visits.len();
+    let by: Vec<_> = visits.iter().map(|visit| visit.controller.to_string()).collect();
+    let errors = visits.into_iter().filter_map(|visit| {
+        let error = visit.log.err()?;
+        let io = matches!(error.downcast_ref(), Some(Error::NotDiscovery { .. }));
+        Some(match visit.referred_by {
+            Some(at) => error.context(format!("{} refers to another one", by[at])),
+            None if io => leave_out(&visit.controller),
+            None => error,
+        })
+    });
+    let mut errors: Vec<_> = errors.collect();
+    match (errors.len(), others) {
+        (0, 0) => Ok(()),
+        (1, 0) => errors.pop().map_or(Ok(()), Err),
+        (failed, others) => {
+            let timeout = Some(args.connect.host.timeout);
+            errors.iter().for_each(|error| failure::say(&failure::described(error, timeout)));
+            Err(match (failed, others) {
+                (0, _) => anyhow!("this is not all that there is"),
+                (failed, 0) => anyhow!("{failed} of {asked} discovery controllers did not answer"),
+                (failed, _) => anyhow!(
+                    "{failed} of {asked} discovery controllers did not answer, and this is not all \
+                     that there is"
+                ),
+            })
+        }
     }
-    let url = format!(
-        "nvme+tcp://{}/{}",
-        target::authority(entry.address().as_str()?, entry.port()?),
-        entry.subsystem_nqn().ok()?
-    );
-    // Only what can be pasted as it is.
-    (!url.contains(|c: char| c == '\'' || c.is_control() || c.is_whitespace())).then_some(url)
 }

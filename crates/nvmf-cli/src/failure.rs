@@ -47,13 +47,18 @@ pub(crate) fn report(error: &anyhow::Error, timeout: Option<Duration>) -> ExitCo
         // Whoever read our output has seen enough.
         return ExitCode::FAILURE;
     }
-    let hint = timeout.filter(|_| timed_out(error)).map(limit).unwrap_or_default();
-    write(&format!("{}{hint}", one_line(error)));
+    write(&described(error, timeout));
     if let Some(Interrupted { signal }) = error.downcast_ref() {
         // As a shell has it.
         return u8::try_from(KILLED_BY + signal).map_or(ExitCode::FAILURE, ExitCode::from);
     }
     if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+}
+
+/// An error in one line, with what to try where the target did not answer in this time.
+pub(crate) fn described(error: &anyhow::Error, timeout: Option<Duration>) -> String {
+    let hint = timeout.filter(|_| timed_out(error)).map(limit).unwrap_or_default();
+    format!("{}{hint}", one_line(error))
 }
 
 /// Reports what clap says of a command line: help goes out as it is, an error in one line.
@@ -150,7 +155,7 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
 }
 
 /// The text without what could steer a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let escaped = c.is_control().then(|| c.escape_default());

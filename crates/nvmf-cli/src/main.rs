@@ -12,10 +12,15 @@ mod discover;
 mod failure;
 mod feature;
 mod generate;
+#[cfg(target_os = "linux")]
+mod handoff;
 mod identify;
+#[cfg(target_os = "linux")]
+mod kernel_target;
 mod limits;
 mod log;
 mod output;
+mod passthru;
 mod paths;
 mod progress;
 mod property;
@@ -55,15 +60,29 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Ctl(args) => ctl::run(args),
+        #[cfg(target_os = "linux")]
+        Command::KernelTarget(args) => kernel_target::run(&args),
         Command::Discover(args) => discover::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Property(args) => property::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Feature(args) => feature::run(&args),
+        Command::AdminPassthru(args) => passthru::run(&args, passthru::Queue::Admin),
+        Command::IoPassthru(args) => passthru::run(&args, passthru::Queue::Io),
         Command::Read(args) => read::run(&args),
         Command::Write(args) => write::run(&args),
         Command::Copy(args) => copy::run(&args),
         Command::Bench(args) => bench::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Connect(args) => handoff::connect(&args),
+        #[cfg(target_os = "linux")]
+        Command::ConnectAll(args) => handoff::connect_all(&args),
+        #[cfg(target_os = "linux")]
+        Command::Disconnect(args) => handoff::disconnect(&args),
+        #[cfg(target_os = "linux")]
+        Command::DisconnectAll(args) => handoff::disconnect_all(&args),
+        #[cfg(target_os = "linux")]
+        Command::List(args) => handoff::list(&args, cli.verbose > 0),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
     };

@@ -10,7 +10,7 @@ use nvmf_engine::EngineChoice;
 use nvmf_host::{ConnectError, Namespace, NamespaceBuilder, Policy};
 
 use crate::args::{Connect, parse_seconds};
-use crate::connect::Connector;
+use crate::connect::{Connector, said_with_hint};
 use crate::failure::Usage;
 use crate::target::Target;
 
@@ -138,27 +138,19 @@ impl Paths {
         self.builder
             .clone()
             .connect()
-            .map_err(|error| match error {
-                ConnectError::Failed { failures, .. } => {
-                    let said =
-                        failures.iter().zip(&self.connectors).map(
-                            |((path, error), by)| match error {
-                                Some(error) => (path, by.explained(error, &self.subsystem)),
-                                None => (path, anyhow!("no answer in time")),
-                            },
-                        );
-                    let said: Vec<_> = said.collect();
-                    match &said[..] {
-                        [(_, one)] => anyhow!("{one:#}"),
-                        many => {
-                            let all: Vec<_> =
-                                many.iter().map(|(p, e)| format!("{p}: {e:#}")).collect();
-                            anyhow!("{}", all.join("; "))
-                        }
-                    }
-                }
-                error => error.into(),
-            })
+            .map_err(|error| self.explained(error))
             .with_context(|| format!("cannot connect to {}", self.name()))
+    }
+
+    fn explained(&self, error: ConnectError) -> anyhow::Error {
+        let ConnectError::Failed { failures, .. } = error else { return error.into() };
+        let said = failures.iter().zip(&self.connectors).map(|((path, error), by)| {
+            let said = match error {
+                Some(error) => said_with_hint(error, &self.subsystem, path, by.options()),
+                None => "no answer in time".to_owned(),
+            };
+            if failures.len() > 1 { format!("{path}: {said}") } else { said }
+        });
+        anyhow!(said.collect::<Vec<_>>().join("; "))
     }
 }

@@ -1,4 +1,4 @@
-//! How far a transfer is, and how fast it was.
+//! How it goes: how far a transfer is, and how fast it was.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -60,6 +60,41 @@ pub(crate) fn summarize(verb: &str, bytes: u64, time: Duration, more: &str) {
     let said = summary(verb, bytes, time.as_secs_f64());
     // Where standard error cannot be written, the transfer is no worse for it.
     let _ = writeln!(io::stderr(), "{said}{more}");
+}
+
+/// A line that is drawn anew each time that it says something; nothing where standard error is no
+/// terminal.
+#[derive(Debug)]
+pub(crate) struct Line(Option<ProgressBar>);
+
+impl Line {
+    pub(crate) fn new() -> Self {
+        if !io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let style = ProgressStyle::with_template("{msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        Self(Some(bar.with_style(style)))
+    }
+
+    /// Whether there is one to be drawn.
+    pub(crate) fn is_seen(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn say(&self, text: impl Into<String>) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text.into());
+            bar.tick();
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 const MIB: f64 = 1_048_576.0;

@@ -305,7 +305,12 @@ fn the_help_of_log_says_where_its_json_is_not_that_of_nvme_cli() {
 
 #[test]
 fn every_subcommand_has_help_with_an_example() {
-    for command in [
+    let of_linux: &[&str] = if cfg!(target_os = "linux") {
+        &["connect", "connect-all", "disconnect", "disconnect-all", "list"]
+    } else {
+        &[]
+    };
+    let everywhere = [
         "serve",
         "config",
         "ctl",
@@ -315,17 +320,24 @@ fn every_subcommand_has_help_with_an_example() {
         "ctl host",
         "ctl port",
         "ctl ana",
+        #[cfg(target_os = "linux")]
+        "kernel-target",
+        #[cfg(target_os = "linux")]
+        "kernel-target apply",
         "discover",
         "identify",
         "property",
         "log",
         "feature",
+        "admin-passthru",
+        "io-passthru",
         "read",
         "write",
         "bench",
         "completions",
         "man",
-    ] {
+    ];
+    for command in everywhere.iter().chain(of_linux) {
         let output = nvmf().args(command.split(' ')).arg("--help").output().unwrap();
         let help = text(&output.stdout);
         assert!(output.status.success() && help.contains("Example"), "{command}: {help}");

@@ -13,10 +13,8 @@ use std::time::{Duration, Instant};
 
 use mdns_sd::{DaemonEvent, IfKind, IfPredicate, Receiver, ServiceDaemon, ServiceInfo};
 use nvme_spec::Nqn;
+pub use nvmf::host::mdns::SERVICE_TYPE;
 use uuid::Uuid;
-
-/// The type of service, as DNS-SD has it, with the domain of multicast DNS.
-pub const SERVICE_TYPE: &str = "_nvme-disc._tcp.local.";
 
 /// The longest instance name in bytes of UTF-8: one label of a domain name.
 pub const INSTANCE_MAX: usize = 63;

@@ -108,6 +108,8 @@ mod error_log;
 mod events;
 pub mod identity;
 mod io;
+#[cfg(target_os = "linux")]
+pub mod kernel;
 mod limit;
 pub mod limits;
 pub mod manage;

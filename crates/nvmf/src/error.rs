@@ -78,6 +78,24 @@ pub enum Error {
         /// Its length in bytes.
         length: u64,
     },
+    /// What was asked as a discovery controller is an I/O controller.
+    #[error("{subsystem} is no discovery subsystem")]
+    NotDiscovery {
+        /// The subsystem's NQN.
+        subsystem: String,
+    },
+    /// The target does without digests that are required.
+    #[error("the target does without {}", match (header, data) {
+        (true, true) => "header and data digests",
+        (true, false) => "header digests",
+        _ => "data digests",
+    })]
+    NoDigest {
+        /// Those of headers.
+        header: bool,
+        /// Those of data.
+        data: bool,
+    },
     /// The discovery log changed each time while it was read.
     #[error("the discovery log changed each of the {attempts} times it was read")]
     DiscoveryUnstable {

@@ -7,6 +7,7 @@
 //! - [`host`]: connect to a subsystem, send commands, fetch the discovery log.
 //! - [`controller`]: accept a connection, judge its Connect, receive commands, move their data,
 //!   answer them.
+//! - [`handoff`]: have the operating system connect, and make disks of the namespaces.
 //! - [`transport`]: what carries capsules: TCP, and an in-process transport for tests and for
 //!   programs that are both ends.
 //!
@@ -59,6 +60,7 @@ pub mod controller;
 mod data;
 mod deadline;
 mod error;
+pub mod handoff;
 pub mod host;
 pub mod pdu_trace;
 pub mod transport;

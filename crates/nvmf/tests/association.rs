@@ -214,7 +214,7 @@ fn long_lists_of_namespaces_are_read_to_their_end() {
         move |after| all.iter().copied().filter(|id| *id > after).collect()
     }));
     assert_eq!(association.active_namespaces().unwrap(), all);
-    assert_eq!(connected(listing(|_| Vec::new())).0.active_namespaces().unwrap(), []);
+    assert!(connected(listing(|_| Vec::new())).0.active_namespaces().unwrap().is_empty());
 }
 
 #[test]

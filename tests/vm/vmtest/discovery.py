@@ -1,10 +1,11 @@
 """The discovery service as Linux and avahi see it, and the metrics beside it."""
+import json
 import re
 
 from . import kernel_log
 from .configured import PORTS, soon
 from .host import EVENT_SECONDS
-from .net import MACHINE, SECOND_MACHINE
+from .net import MACHINE, PATHS, SECOND_MACHINE, guest_address
 from .report import equal, require
 from .scenario import Scenario
 
@@ -15,6 +16,7 @@ ADDED_NQN = f"{PREFIX}-added"
 DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 STRANGER = "nqn.2014-08.org.nvmexpress:uuid:6a3cf1c2-6f3e-4d0c-9b3b-6d1d0a6b1cff"
 METRICS_PORT = 9184
+GUEST = [guest_address(1, path) for path in PATHS]
 # an asynchronous event of type Notice about the discovery log page, as the kernel's event has it
 CHANGED = "NVME_AEN=0x70f002"
 DISCOVER = f"nvme discover -t tcp -a {MACHINE} -s 8009"
@@ -113,12 +115,20 @@ class Discovery(Scenario):
             self.host.disconnect_all()
 
     def announced(self):
-        with self.check("avahi finds the discovery service announced by mDNS"):
+        with self.check("avahi starts", essential=True):
             self.guest.run(
                 "set -e; mkdir -p /run/dbus /run/avahi-daemon /var/lib/dbus\n"
                 "dbus-daemon --system --fork; avahi-daemon --daemonize --no-drop-root --no-chroot --no-rlimits "
                 "> /tmp/avahi.log 2>&1 || { cat /tmp/avahi.log >&2; exit 1; }\n"
             )
+        try:
+            self.found_by_avahi()
+            self.found_by_nvmf()
+        finally:
+            self.guest.run("kill $(cat /run/publish.pid /run/avahi-daemon/pid /run/dbus/pid); true")
+
+    def found_by_avahi(self):
+        with self.check("avahi finds the discovery service announced by mDNS"):
             found = []
 
             def seen():
@@ -127,13 +137,26 @@ class Discovery(Scenario):
                 found[:] = [line.split(";") for line in out.splitlines() if line.startswith("=;")]
                 return any((entry[7], entry[8]) == (MACHINE, "8009") for entry in found)
 
-            try:
-                soon("it is found", seen, 30)
-            finally:
-                self.guest.run("kill $(cat /run/avahi-daemon/pid) $(cat /run/dbus/pid); true")
+            soon("it is found", seen, 30)
             entry = next(entry for entry in found if (entry[7], entry[8]) == (MACHINE, "8009"))
             require('"p=tcp"' in entry[9], f"its text says no transport: {entry}")
             require(f'"NQN={DISCOVERY_NQN}"'.lower() in entry[9].lower(), f"its text says no NQN: {entry}")
+
+    def found_by_nvmf(self):
+        with self.check("nvmf finds the discovery service that avahi announces, and the one of serve"):
+            self.guest.run(
+                f"avahi-publish -s 'a guest' _nvme-disc._tcp 8009 p=tcp nqn={DISCOVERY_NQN} "
+                "< /dev/null > /tmp/publish.log 2>&1 & echo $! > /run/publish.pid"
+            )
+            # nothing listens in the guest, which nvmf says of it; serve is asked as well
+            out, _ = self.command.run(
+                "discover", "--mdns", "--mdns-time", "10", "-q", self.host.nqn, "-o", "json", status=1
+            )
+            controllers = {one["traddr"]: one for one in json.loads(out)["controllers"] if one["trsvcid"] == "8009"}
+            guests = [one for address, one in controllers.items() if address in GUEST]
+            require(guests and "refused" in guests[0].get("error", ""), f"not the guest's: {controllers}")
+            records = controllers.get(MACHINE, {}).get("records", [])
+            require(any(record["subnqn"] == OPEN_NQN for record in records), f"not that of serve: {controllers}")
 
     def metrics(self):
         with self.check("metrics are scraped, and they count"):

@@ -8,6 +8,7 @@ import tempfile
 
 from . import kernel_target
 from .guest import Guest
+from .guest_binary import GuestBinary
 from .net import Network
 from .nvmf import Command
 from .report import show_end
@@ -17,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 KERNELS = ["trixie", "bookworm"]
 # what the image builder and the tests run
-TOOLS = """apt-get cpio depmod dpkg-deb flock ldconfig lz4 mke2fs modprobe xz zstd
+TOOLS = """apt-get cpio depmod dpkg-deb flock ldconfig ldd lz4 mke2fs modprobe xz zstd
     ip nsenter qemu-system-x86_64 setpriv ss unshare""".split()
 
 
@@ -69,12 +70,13 @@ class Setting:
             network = stack.enter_context(Network(len(kernels)))
         self.files = stack.enter_context(tempfile.TemporaryDirectory(prefix="files.", dir=self.logs))
         self.command = Command(binary, network, self.logs)
+        in_guest = GuestBinary(binary, os.path.join(self.files, "nvmf.tar"))
         self.guests = []
         for number, kernel in enumerate(kernels, start=1):
             name = kernel if kernel not in kernels[: number - 1] else f"{kernel}-{number}"
             logs = os.path.join(self.logs, name)
             os.makedirs(logs)
-            devices = kernel_target.devices(kernel, self.files, name)
+            devices = kernel_target.devices(kernel, self.files, name) + in_guest.devices()
             self.guests.append(Guest(options.image, kernel, network, logs, devices, number))
         with report.check("the guests boot" if len(kernels) > 1 else "the guest boots", essential=True):
             # all at once
@@ -82,6 +84,9 @@ class Setting:
                 stack.enter_context(guest)
             for guest in self.guests:
                 guest.ready()
+        with report.check("nvmf is a command in each guest" if len(kernels) > 1 else "nvmf is a command in the guest"):
+            for guest in self.guests:
+                in_guest.install(guest)
 
     def show_logs(self):
         """The ends of all logs, after a failure."""

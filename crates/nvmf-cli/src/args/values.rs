@@ -79,6 +79,10 @@ pub(crate) fn parse_byte(text: &str) -> Result<u8, String> {
         .ok_or_else(|| "a number is 0 to 255, or 0x00 to 0xff".to_owned())
 }
 
+pub(crate) fn parse_dword(text: &str) -> Result<u32, String> {
+    parse_number(text).ok_or_else(|| "a number is 0 to 4294967295, or as in 0x1f".to_owned())
+}
+
 /// A number in decimal or, with `0x`, in hexadecimal.
 pub(crate) fn parse_number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {

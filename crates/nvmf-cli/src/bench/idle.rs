@@ -9,9 +9,9 @@ use nvmf::proto::queue::QueueSize;
 use serde_json::json;
 
 use super::args::Bench;
-use super::live::Line;
 use crate::args::Format;
 use crate::connect::Connector;
+use crate::progress::Line;
 use crate::stop::Stop;
 use crate::{limits, output};
 

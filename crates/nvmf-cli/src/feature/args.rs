@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::args::{Connect, NSID_ALIASES, Output, parse_number};
+use crate::args::{Connect, NSID_ALIASES, Output, parse_dword};
 use crate::target::parse_nsid;
 
 pub(crate) const HELP: &str = "\
@@ -66,8 +66,4 @@ pub(crate) enum Selected {
     Saved,
     /// Whether it can be saved and changed.
     Supported,
-}
-
-fn parse_dword(text: &str) -> Result<u32, String> {
-    parse_number(text).ok_or_else(|| "a number is 0 to 4294967295, or as in 0x1f".to_owned())
 }

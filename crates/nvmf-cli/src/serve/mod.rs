@@ -20,6 +20,7 @@ use crate::args;
 use crate::config;
 use crate::limits;
 use crate::output;
+use crate::stop::KILLED_BY;
 
 pub(crate) fn run(args: &args::Serve) -> anyhow::Result<()> {
     let layout = match &args.config {
@@ -83,7 +84,6 @@ fn control_socket(args: &args::Serve) -> Option<PathBuf> {
 /// Stops the target at the first SIGINT or SIGTERM, and the process at the second; SIGHUP has the
 /// configuration read again.
 fn heed_signals(handle: Handle, control: Control) -> anyhow::Result<()> {
-    const KILLED_BY: i32 = 128;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot wait for signals")?;
     thread::Builder::new()
         .name("nvmf-signals".to_owned())

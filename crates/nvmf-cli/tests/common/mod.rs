@@ -19,7 +19,7 @@ pub(crate) const NQN: &str = "nqn.2026-01.org.example:tests";
 /// The command under test, as a host that needs no files of this machine.
 pub(crate) fn nvmf() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nvmf"));
-    command.env_remove("NVMF_LOG").env_remove("NVMF_CONTROL");
+    command.env_remove("NVMF_LOG").env_remove("NVMF_CONTROL").env_remove("NVMF_ROOT");
     command
 }
 

@@ -127,6 +127,26 @@ fn a_service_that_moves_to_another_port_is_seen_there() {
 }
 
 #[test]
+fn a_host_of_this_library_finds_the_service_and_that_it_is_gone() {
+    use nvmf::Deadline;
+    use nvmf::host::discovery::DiscoveryController;
+    use nvmf::host::mdns::MdnsEvent;
+
+    let mut browser = nvmf::host::mdns::Browser::start_at(15356).unwrap();
+    let announcer = Announcer::start_at(vec![service("disks", 8009)], 15356).unwrap();
+    let soon = || Deadline::after(Duration::from_secs(20));
+    let own = Nqn::lenient(NQN).unwrap();
+    let controller = DiscoveryController::new("127.0.0.1", 8009).with_subsystem(own);
+    let instance = "disks".to_owned();
+    let found = MdnsEvent::Found { instance: instance.clone(), controller: controller.clone() };
+    assert_eq!(browser.next(soon()), Some(found), "this needs multicast on the loopback interface");
+    assert_eq!(browser.found(), [(instance.clone(), controller)]);
+    drop(announcer);
+    assert_eq!(browser.next(soon()), Some(MdnsEvent::Gone { instance }));
+    assert_eq!(browser.find(Duration::ZERO), []);
+}
+
+#[test]
 fn nonsense_is_refused() {
     let new = |instance: &str, port, addresses: &[IpAddr]| {
         Service::new(instance, port, addresses.iter().copied(), Nqn::DISCOVERY)

@@ -35,25 +35,9 @@ impl Config {
     /// [`ConfigError`] with all that is wrong. It has keys and no lines: those a text has,
     /// see [`Layout::from_toml`].
     pub fn resolve(&self) -> Result<Layout, ConfigError> {
-        self.resolve_located(|_| None)
-    }
-
-    /// The same, with the line that each key is on.
-    pub(super) fn resolve_located(
-        &self,
-        line: impl Fn(&str) -> Option<usize>,
-    ) -> Result<Layout, ConfigError> {
         let mut check = Check::default();
         let layout = check.config(self);
-        if check.problems.is_empty() {
-            return Ok(layout);
-        }
-        let mut problems = check.problems;
-        for problem in &mut problems {
-            problem.line = line(&problem.key);
-        }
-        problems.sort_by_key(|problem| problem.line);
-        Err(ConfigError::new(problems))
+        if check.problems.is_empty() { Ok(layout) } else { Err(ConfigError::new(check.problems)) }
     }
 }
 
@@ -136,9 +120,8 @@ impl Check {
             );
         }
         self.identifiers_once("port", config.ports.iter().map(|port| port.id));
-        let mut ids = Free::new(config.ports.iter().map(|port| port.id));
-        for (i, port) in config.ports.iter().enumerate() {
-            let id = port.id.unwrap_or_else(|| ids.next());
+        let ids = assigned(config.ports.iter().map(|port| port.id));
+        for (i, (port, id)) in config.ports.iter().zip(ids).enumerate() {
             if let Some(port) = self.port(&format!("port[{i}]"), id, port, config) {
                 layout.ports.insert(port.id, port);
             }
@@ -352,12 +335,10 @@ impl Check {
             count
         });
         let namespaces = &subsystem.namespaces;
-        let ids = || namespaces.iter().map(|ns| ns.id);
-        self.identifiers_once(&format!("{at}.namespace"), ids());
-        let mut free = Free::new(ids());
+        self.identifiers_once(&format!("{at}.namespace"), namespaces.iter().map(|ns| ns.id));
         let mut checked = BTreeMap::new();
-        for (i, namespace) in namespaces.iter().enumerate() {
-            let nsid = namespace.id.unwrap_or_else(|| free.next());
+        let ids = assigned(namespaces.iter().map(|ns| ns.id));
+        for (i, (namespace, nsid)) in namespaces.iter().zip(ids).enumerate() {
             let at = format!("{at}.namespace[{i}]");
             if let Some(ns) = self.namespace(&at, nsid, namespace, hosts.as_ref()) {
                 checked.insert(nsid, ns);
@@ -510,25 +491,12 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// The identifiers that nobody asked for, ascending.
-struct Free {
-    taken: BTreeSet<u32>,
-    next: u32,
-}
-
-impl Free {
-    fn new(taken: impl Iterator<Item = Option<u32>>) -> Self {
-        Self { taken: taken.flatten().collect(), next: 1 }
-    }
-
-    fn next(&mut self) -> u32 {
-        while self.taken.contains(&self.next) {
-            self.next = self.next.saturating_add(1);
-        }
-        let free = self.next;
-        self.next = free.saturating_add(1);
-        free
-    }
+/// The identifiers of ports or of namespaces, in the order in which they stand: where none was
+/// asked for, the lowest that no other has.
+pub(crate) fn assigned(asked: impl Iterator<Item = Option<u32>> + Clone) -> Vec<u32> {
+    let taken: BTreeSet<u32> = asked.clone().flatten().collect();
+    let mut free = (1..=u32::MAX).filter(|id| !taken.contains(id));
+    asked.map(|id| id.or_else(|| free.next()).unwrap_or(u32::MAX)).collect()
 }
 
 #[cfg(test)]

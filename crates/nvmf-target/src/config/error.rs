@@ -17,7 +17,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { line: None, key: key.into(), message: message.into() }
     }
 }
@@ -46,8 +46,17 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// `problems` is not empty.
-    pub(super) fn new(problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(problems: Vec<Problem>) -> Self {
         Self { name: None, problems }
+    }
+
+    /// The same, with the line that each key is on.
+    pub(super) fn located(mut self, line: impl Fn(&str) -> Option<usize>) -> Self {
+        for problem in &mut self.problems {
+            problem.line = line(&problem.key);
+        }
+        self.problems.sort_by_key(|problem| problem.line);
+        self
     }
 
     /// The same, said of the file of this name.

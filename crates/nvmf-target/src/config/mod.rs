@@ -52,9 +52,13 @@ use std::fmt;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+#[cfg(target_os = "linux")]
+pub(crate) use check::assigned;
 pub use diff::{Change, diff};
 pub use error::{ConfigError, Problem, ReadError};
 pub use layout::{AnaGroup, Layout};
+#[cfg(target_os = "linux")]
+pub(crate) use parse::{judge, judge_file};
 
 /// A target, as it is written down.
 ///

@@ -7,19 +7,20 @@
 //!   does not.
 //! - A namespace keeps its UUID and NGUID, a subsystem its serial number, model and firmware, so
 //!   that hosts find the disks that they know. Blocks are another matter: the kernel uses a device's
-//!   logical block size, and for a file its file system's block size up to 4096. What was saved does
-//!   not say which that is: 512 is taken for what is under `/dev`, 4096 for files, and a warning
-//!   says how to look.
+//!   logical block size, and for a file (and a device through the page cache) its file system's block
+//!   size up to 4096. What was saved does not say which that is: 512 is taken for what is under `/dev`
+//!   and not `buffered_io`, 4096 for the rest, and a warning says how to look.
 //! - The data that a command capsule may bring is a port's there, and the target's here: it is the most
 //!   that any port has, as far as there is so much.
 //! - Files and devices are opened past the page cache (`direct`), as the kernel does, unless
 //!   `buffered_io` is set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use nvme_spec::Nqn;
+use nvme_spec::log::AnaState;
 use nvmf::controller::SerialNumber;
 use nvmf_storage::{BlockSize, NamespaceSpec, Source};
 use serde_json::{Map, Value};
@@ -97,13 +98,30 @@ fn first(warnings: &[Warning]) -> String {
 pub fn import(json: &str) -> Result<(Config, Vec<Warning>), ImportError> {
     let root: Value = serde_json::from_str(json)
         .map_err(|error| ImportError::Json { line: error.line(), message: error.to_string() })?;
-    let root = root.as_object().ok_or(ImportError::Other)?;
+    convert(root.as_object().ok_or(ImportError::Other)?, None)
+}
+
+/// Says how large the blocks are, in bytes, that the kernel has of this path: past the page cache, or
+/// through it (`buffered_io`). `None` where nobody knows.
+pub(crate) type Blocks<'a> = &'a dyn Fn(&str, bool) -> Option<u32>;
+
+/// The same of what is JSON already, of a machine whose files may be there to look at.
+pub(crate) fn convert(
+    root: &Map<String, Value>,
+    blocks: Option<Blocks<'_>>,
+) -> Result<(Config, Vec<Warning>), ImportError> {
     if !(root.get("ports").is_some_and(Value::is_array)
         && root.get("subsystems").is_some_and(Value::is_array))
     {
         return Err(ImportError::Other);
     }
-    let mut import = Import::default();
+    let mut import = Import {
+        config: Config::default(),
+        warnings: Vec::new(),
+        in_capsule: Vec::new(),
+        referrals: Vec::new(),
+        blocks,
+    };
     import.left_out("the file", root, &["hosts", "ports", "subsystems"]);
     for host in objects(root, "hosts") {
         let about = format!("host {}", text(host, "nqn").unwrap_or_default());
@@ -119,6 +137,7 @@ pub fn import(json: &str) -> Result<(Config, Vec<Warning>), ImportError> {
         import.port(port);
     }
     import.in_capsule();
+    import.referrals();
     let Import { config, mut warnings, .. } = import;
     if config.ports.is_empty() {
         return Err(ImportError::NoPort { warnings });
@@ -136,15 +155,19 @@ pub fn import(json: &str) -> Result<(Config, Vec<Warning>), ImportError> {
     Ok((config, warnings))
 }
 
-#[derive(Default)]
-struct Import {
+struct Import<'a> {
     config: Config,
     warnings: Vec<Warning>,
     /// What each port that is taken over has for data in capsules, in bytes, and what it is called.
     in_capsule: Vec<(String, u32)>,
+    /// The referrals of each port that is taken over, with what they are called and which port that
+    /// is, of those of the configuration.
+    referrals: Vec<(String, usize, Referral)>,
+    /// What the kernel's blocks are, where one can look.
+    blocks: Option<Blocks<'a>>,
 }
 
-impl Import {
+impl Import<'_> {
     fn warn(&mut self, about: &str, message: impl Into<String>) {
         let about = about.escape_debug().to_string();
         self.warnings.push(Warning { about, message: message.into() });
@@ -264,20 +287,14 @@ impl Import {
         let device = saved.get("device").and_then(Value::as_object).unwrap_or(&none);
         self.left_out(&about, device, &["path", "uuid", "nguid"]);
         let path = text(device, "path").unwrap_or_default();
-        let on_device = path.starts_with("/dev/");
         let buffered = number(saved, "buffered_io").is_some_and(|buffered| buffered != 0);
-        let spec = NamespaceSpec {
-            source: Source::File {
-                path: path.as_str().into(),
-                read_only: false,
-                direct: !buffered,
-            },
-            block_size: if on_device { BlockSize::B512 } else { BlockSize::default() },
-            uuid: None,
-        };
-        let source = spec.to_string();
+        let mut spec = NamespaceSpec::new(Source::File {
+            path: path.as_str().into(),
+            read_only: false,
+            direct: !buffered,
+        });
         // A path that ends like an option is none to the parser.
-        if source.parse::<NamespaceSpec>() != Ok(spec) {
+        if spec.to_string().parse().as_ref() != Ok(&spec) {
             self.warn(
                 &about,
                 format!(
@@ -288,25 +305,7 @@ impl Import {
             );
             return None;
         }
-        if on_device {
-            self.warn(
-                &about,
-                format!(
-                    "blocks of 512 bytes are taken for what its hosts know; if `blockdev \
-                     --getss {}` says 4096, take bs=512 out of its source",
-                    path.escape_debug()
-                ),
-            );
-        } else {
-            self.warn(
-                &about,
-                format!(
-                    "blocks of 4096 bytes are taken for what its hosts know; if `stat -f -c \
-                     %S {}` says 512, add bs=512 to its source",
-                    path.escape_debug()
-                ),
-            );
-        }
+        spec.block_size = self.block_size(&about, &path, buffered)?;
         let group = number(saved, "ana_grpid").filter(|group| *group > 1);
         let ana_group = group.filter(|group| {
             let known = AnaGroup::new(*group).is_some();
@@ -324,12 +323,44 @@ impl Import {
         };
         Some(Namespace {
             id,
-            source,
+            source: spec.to_string(),
             uuid: digits("uuid").and_then(|_| text(device, "uuid")),
             nguid: digits("nguid"),
             ana_group,
             ..Namespace::default()
         })
+    }
+
+    /// How large the kernel's blocks are, if it is known; if not, what they are likely to be. `None`:
+    /// there are none of this size here.
+    fn block_size(&mut self, about: &str, path: &str, buffered: bool) -> Option<BlockSize> {
+        if let Some(bytes) = self.blocks.and_then(|blocks| blocks(path, buffered)) {
+            let size = BlockSize::new(bytes);
+            if let Err(error) = &size {
+                self.warn(about, format!("it is left out, because of its blocks: {error}"));
+            }
+            return size.ok();
+        }
+        let shown = path.escape_debug();
+        // Through the page cache the kernel takes a device for a file of the file system at /dev.
+        if path.starts_with("/dev/") && !buffered {
+            self.warn(
+                about,
+                format!(
+                    "blocks of 512 bytes are taken for what its hosts know; if `blockdev \
+                     --getss {shown}` says 4096, take bs=512 out of its source"
+                ),
+            );
+            return Some(BlockSize::B512);
+        }
+        self.warn(
+            about,
+            format!(
+                "blocks of 4096 bytes are taken for what its hosts know; if `stat -f -c \
+                 %S {shown}` says 512, add bs=512 to its source"
+            ),
+        );
+        Some(BlockSize::B4096)
     }
 
     fn port(&mut self, saved: &Map<String, Value>) {
@@ -358,35 +389,49 @@ impl Import {
         }
         self.in_capsule.push((about.clone(), in_capsule.unwrap_or(limits::IN_CAPSULE)));
         self.left_out(&about, param, &known);
-        let subsystems = offered
+        let subsystems: Vec<String> = offered
             .into_iter()
             .filter(|name| self.config.subsystems.iter().any(|subsystem| subsystem.nqn == *name))
             .collect();
-        let mut ana = BTreeMap::new();
+        let ana = self.ana(&about, saved, &subsystems);
+        for referral in objects(saved, "referrals") {
+            self.referral(&about, referral);
+        }
+        self.config.ports.push(Port { id, listen, subsystems: Some(subsystems), ana });
+    }
+
+    /// The ANA groups that are not optimized on a port that offers these subsystems.
+    fn ana(
+        &mut self,
+        about: &str,
+        saved: &Map<String, Value>,
+        offered: &[String],
+    ) -> BTreeMap<String, String> {
+        // A group that a port does not have is inaccessible there, but for the first.
+        let here = self.config.subsystems.iter().filter(|s| offered.contains(&s.nqn));
+        let used = here.flat_map(|subsystem| &subsystem.namespaces).filter_map(|ns| ns.ana_group);
+        let mut states: BTreeMap<u32, String> =
+            used.map(|group| (group, AnaState::Inaccessible.name().to_owned())).collect();
         for group in objects(saved, "ana_groups") {
             let number = number(group, "grpid").unwrap_or_default();
-            let state =
-                group.get("ana").and_then(Value::as_object).and_then(|ana| text(ana, "state"));
-            let state = state.unwrap_or_else(|| "optimized".to_owned());
-            if state == "optimized" {
-                continue;
-            }
-            if AnaGroup::new(number).is_none() {
+            let state = group.get("ana").and_then(Value::as_object);
+            let state = state.and_then(|ana| text(ana, "state"));
+            let state = state.unwrap_or_else(|| AnaState::Optimized.name().to_owned());
+            if AnaGroup::new(number).is_none() && state != AnaState::Optimized.name() {
                 self.warn(
-                    &about,
+                    about,
                     format!(
                         "ANA group {number}, which is {state}, is left out; there are 1 to {}",
                         AnaGroup::MAX
                     ),
                 );
-                continue;
             }
-            ana.insert(number.to_string(), state);
+            states.insert(number, state);
         }
-        for referral in objects(saved, "referrals") {
-            self.referral(&about, referral);
-        }
-        self.config.ports.push(Port { id, listen, subsystems: Some(subsystems), ana });
+        states.retain(|group, state| {
+            AnaGroup::new(*group).is_some() && state != AnaState::Optimized.name()
+        });
+        states.into_iter().map(|(group, state)| (group.to_string(), state)).collect()
     }
 
     /// Makes one size of those of the ports.
@@ -417,10 +462,24 @@ impl Import {
         let addr = saved.get("addr").and_then(Value::as_object).unwrap_or(&none);
         let Some(address) = self.address(&about, addr) else { return };
         let port_id = number(addr, "portid").filter(|id| *id != 0);
-        let referrals = &mut self.config.discovery.referrals;
-        if !referrals.iter().any(|referral| referral.address == address) {
-            referrals.push(Referral { address, nqn: None, port_id });
-            self.warn(&about, "hosts are told of it on every port, not on this one only");
+        let port = self.config.ports.len();
+        self.referrals.push((about, port, Referral { address, nqn: None, port_id }));
+    }
+
+    /// Makes referrals of all ports of those that each port has.
+    fn referrals(&mut self) {
+        let all = std::mem::take(&mut self.referrals);
+        for (about, _, referral) in &all {
+            let known = &mut self.config.discovery.referrals;
+            if known.iter().any(|other| other.address == referral.address) {
+                continue;
+            }
+            known.push(referral.clone());
+            let same = all.iter().filter(|(_, _, other)| other.address == referral.address);
+            let ports: BTreeSet<usize> = same.map(|(_, port, _)| *port).collect();
+            if ports.len() < self.config.ports.len() {
+                self.warn(about, "hosts are told of it on every port, not on this one only");
+            }
         }
     }
 

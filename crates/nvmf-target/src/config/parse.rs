@@ -40,8 +40,7 @@ impl Layout {
     ///
     /// [`ConfigError`], as [`Config::from_toml`] and [`Config::resolve`], with lines.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        let document = Document::parse(text)?;
-        document.config()?.resolve_located(|key| document.line_of(key))
+        judge(text, |_, layout| Ok(layout))
     }
 
     /// The same of a file.
@@ -50,9 +49,29 @@ impl Layout {
     ///
     /// [`ReadError`] if the file cannot be read, is longer than 4 MiB or is no configuration.
     pub fn read(path: &Path) -> Result<Self, ReadError> {
-        let text = read(path).map_err(|source| ReadError::Io { path: path.into(), source })?;
-        Ok(Self::from_toml(&text).map_err(|error| error.named(path.display().to_string()))?)
+        judge_file(path, |_, layout| Ok(layout))
     }
+}
+
+/// Reads a configuration and judges all of it, and then makes something of it that may find more
+/// that is wrong, which is located as well.
+pub(crate) fn judge<T>(
+    text: &str,
+    make: impl FnOnce(&Config, Layout) -> Result<T, ConfigError>,
+) -> Result<T, ConfigError> {
+    let document = Document::parse(text)?;
+    let config = document.config()?;
+    let made = config.resolve().and_then(|layout| make(&config, layout));
+    made.map_err(|error| error.located(|key| document.line_of(key)))
+}
+
+/// The same of a file.
+pub(crate) fn judge_file<T>(
+    path: &Path,
+    make: impl FnOnce(&Config, Layout) -> Result<T, ConfigError>,
+) -> Result<T, ReadError> {
+    let text = read(path).map_err(|source| ReadError::Io { path: path.into(), source })?;
+    Ok(judge(&text, make).map_err(|error| error.named(path.display().to_string()))?)
 }
 
 fn read(path: &Path) -> io::Result<String> {

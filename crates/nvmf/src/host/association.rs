@@ -63,7 +63,8 @@ impl Association {
         let deadline = Deadline::after(options.timeout);
         let config = options.handshake(nvme_spec::pdu::ADMIN_IN_CAPSULE);
         let transport = dialer.dial(&config, deadline)?;
-        let kato_ms = if subsystem.is_discovery() { 0 } else { options.kato_ms() };
+        let passing = subsystem.is_discovery() && !options.persistent_discovery;
+        let kato_ms = if passing { 0 } else { options.kato_ms() };
         let connect = ConnectOptions {
             size: options.admin_entries,
             kato_ms,

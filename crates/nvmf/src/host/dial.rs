@@ -55,6 +55,8 @@ pub struct TcpDialer {
     addresses: Vec<SocketAddr>,
     /// It was said that a digest is not to be had.
     said_no_digest: bool,
+    /// Connections without a digest that is asked for are given up.
+    require_digests: bool,
     trace: Option<PduTrace>,
 }
 
@@ -68,6 +70,7 @@ impl TcpDialer {
             name: address.to_string(),
             addresses: vec![address],
             said_no_digest: false,
+            require_digests: false,
             trace: None,
         }
     }
@@ -126,7 +129,42 @@ impl TcpDialer {
         if addresses.is_empty() {
             return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
         }
-        Ok(Self { name: format!("{host}:{port}"), addresses, said_no_digest: false, trace: None })
+        Ok(Self {
+            name: format!("{host}:{port}"),
+            addresses,
+            said_no_digest: false,
+            require_digests: false,
+            trace: None,
+        })
+    }
+
+    /// The addresses that are tried, in their order; at least one.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// One that has several addresses, as a name may have.
+    #[cfg(test)]
+    pub(crate) fn to_any_of(addresses: &[SocketAddr]) -> Self {
+        Self { addresses: addresses.to_vec(), ..Self::new(addresses[0]) }
+    }
+
+    /// One in the same manner to another address.
+    pub fn to(&self, address: SocketAddr) -> Self {
+        Self { name: address.to_string(), addresses: vec![address], ..self.clone() }
+    }
+
+    /// One for each of the addresses, for who has to know which of them answers.
+    pub fn each_address(&self) -> impl Iterator<Item = (SocketAddr, Self)> {
+        self.addresses.iter().map(|address| (*address, self.to(*address)))
+    }
+
+    /// Fails with [`Error::NoDigest`] where the target does without a digest that is asked for. Else
+    /// that is only logged.
+    #[must_use]
+    pub fn require_digests(mut self) -> Self {
+        self.require_digests = true;
+        self
     }
 
     /// Tells every PDU of the connections that it makes to `trace`, both ways.
@@ -148,15 +186,22 @@ impl TcpDialer {
         }
     }
 
-    /// Warns, once, if a digest that was asked for is not used.
-    fn note_digests(&mut self, config: &HostConfig, transport: &HostTcp) {
-        let Some(agreed) = transport.negotiated() else { return };
+    /// Fails or, once, warns if a digest that was asked for is not used.
+    fn judge_digests(&mut self, config: &HostConfig, transport: &HostTcp) -> Result<(), Error> {
+        let Some(agreed) = transport.negotiated() else { return Ok(()) };
         let header = config.header_digest && !agreed.header_digest;
         let data = config.data_digest && !agreed.data_digest;
-        if (header || data) && !self.said_no_digest {
+        if !header && !data {
+            return Ok(());
+        }
+        if self.require_digests {
+            return Err(Error::NoDigest { header, data });
+        }
+        if !self.said_no_digest {
             tracing::warn!(peer = self.name, header, data, "the target does without digests");
             self.said_no_digest = true;
         }
+        Ok(())
     }
 }
 
@@ -181,7 +226,7 @@ impl Dial for TcpDialer {
             match self.connect(self.addresses[at], config, patience) {
                 Ok(transport) => {
                     self.addresses.swap(0, at);
-                    self.note_digests(config, &transport);
+                    self.judge_digests(config, &transport)?;
                     return Ok(Box::new(transport));
                 }
                 Err(error) => {
@@ -250,12 +295,7 @@ mod tests {
             let (stream, _) = listener.accept().unwrap();
             crate::transport::tcp::ControllerTcp::accept(stream, &Default::default(), soon())
         });
-        let mut dialer = TcpDialer {
-            name: "two".to_owned(),
-            addresses: addresses.into(),
-            said_no_digest: false,
-            trace: None,
-        };
+        let mut dialer = TcpDialer::to_any_of(&addresses);
         dialer.dial(&HostConfig::default(), Deadline::after(Duration::from_secs(1))).unwrap();
         target.join().unwrap().unwrap();
         // The one that answered is the first from now on.

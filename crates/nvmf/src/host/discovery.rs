@@ -1,4 +1,32 @@
-//! Reading the discovery log (Base 2.1, sections 3.1.3.3 and 5.1.12.3.1).
+//! Discovery: what targets offer, and where (Base 2.1, sections 3.1.3.3 and 5.1.12.3.1).
+//!
+//! | what | how |
+//! |---|---|
+//! | one log, as it was at one moment | [`Association::discovery_log`] |
+//! | the logs of several controllers and of those that they refer to | [`Discoverer::walk`] |
+//! | what changes, while it changes | [`Discoverer::watch`] |
+//! | what is different between two logs | [`Changes::between`] |
+//!
+//! ```no_run
+//! use nvmf::host::HostOptions;
+//! use nvmf::host::discovery::{Discoverer, DiscoveryController, WalkLimits};
+//!
+//! let discoverer = Discoverer::new(HostOptions::from_system()?);
+//! let begin = DiscoveryController::new("192.0.2.7", 8009);
+//! for visit in discoverer.walk([begin], &WalkLimits::default()).visits {
+//!     match visit.log {
+//!         Ok(log) => println!("{}: {} entries", visit.controller, log.entries.len()),
+//!         Err(error) => println!("{}: {error}", visit.controller),
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod changes;
+mod controller;
+mod discoverer;
+mod walk;
+mod watch;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +39,13 @@ use nvme_spec::print::{FieldSink, Fields};
 use zerocopy::FromBytes;
 
 use super::association::Association;
-use crate::Error;
+use crate::{Deadline, Error};
+
+pub use changes::Changes;
+pub use controller::{DiscoveryController, NoReferral};
+pub use discoverer::Discoverer;
+pub use walk::{PassedOver, Reason, Visit, WalkLimits, Walked, walk};
+pub use watch::{DiscoveryEvent, DiscoveryWatch, Watched};
 
 /// The discovery log as it was at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +87,9 @@ const MOST_ENTRIES: u64 = 16 << 10;
 const MOST_BYTES: u64 = MOST_ENTRIES * 2 * size_of::<ExtendedDiscoveryEntry>() as u64;
 /// How often a log that changes while it is read is read again.
 const ATTEMPTS: u32 = 8;
+/// How long all of it may take, in times of [`HostOptions::timeout`](super::HostOptions::timeout):
+/// a controller that answers each command at the last moment is not waited for forever.
+const PATIENCE: u32 = 6;
 
 impl Association {
     /// Reads the discovery log: the header, the entries, and the header again, until nothing
@@ -62,7 +99,8 @@ impl Association {
     ///
     /// [`Error::Status`] as the controller answers; [`Error::InvalidData`] for a log of an unknown
     /// format or of more than 16,384 entries; [`Error::DiscoveryUnstable`] for one that changes
-    /// every time.
+    /// every time; [`Error::is_timeout`] if all of it takes longer than six times
+    /// [`HostOptions::timeout`](super::HostOptions::timeout).
     pub fn discovery_log(&mut self) -> Result<DiscoveryLog, Error> {
         self.discovery_log_of(0)
     }
@@ -75,8 +113,9 @@ impl Association {
     /// As [`Association::discovery_log`]; [`Error::InvalidData`] also for extended entries that
     /// are not as they have to be, or of more than 32 MiB.
     pub fn discovery_log_of(&mut self, kind: u8) -> Result<DiscoveryLog, Error> {
+        let deadline = Deadline::after(self.options().timeout.saturating_mul(PATIENCE));
         for _ in 0..ATTEMPTS {
-            match self.discovery_attempt(kind) {
+            match self.discovery_attempt(kind, deadline) {
                 Ok(Some(log)) => return Ok(log),
                 Ok(None) => {}
                 Err(error) if error.has_status(Status::DISCOVERY_RESTART) => {}
@@ -87,14 +126,21 @@ impl Association {
     }
 
     /// Reads the log once; `None` if it changed meanwhile.
-    fn discovery_attempt(&mut self, kind: u8) -> Result<Option<DiscoveryLog>, Error> {
+    fn discovery_attempt(
+        &mut self,
+        kind: u8,
+        deadline: Deadline,
+    ) -> Result<Option<DiscoveryLog>, Error> {
         let request = GetLogPage { lid: lid::DISCOVERY, lsp: kind, ..Default::default() };
-        let before = self.discovery_header(request)?;
+        let before = self.discovery_header(request, deadline)?;
         let page = match entries_length(&before)? {
             0 => Vec::new(),
-            length => self.log_page(GetLogPage { offset: HEADER, ..request }, length)?,
+            length => {
+                let entries = GetLogPage { offset: HEADER, ..request };
+                self.log_page_until(entries, length, Some(deadline))?
+            }
         };
-        if self.discovery_header(request)? != before {
+        if self.discovery_header(request, deadline)? != before {
             return Ok(None);
         }
         let log = whole(&before, &page).map_err(|error| invalid(error.to_string()))?;
@@ -102,8 +148,12 @@ impl Association {
     }
 
     /// The log's header, its format and length checked.
-    fn discovery_header(&mut self, request: GetLogPage) -> Result<DiscoveryHeader, Error> {
-        let page = self.log_page(request, HEADER)?;
+    fn discovery_header(
+        &mut self,
+        request: GetLogPage,
+        deadline: Deadline,
+    ) -> Result<DiscoveryHeader, Error> {
+        let page = self.log_page_until(request, HEADER, Some(deadline))?;
         let header = DiscoveryHeader::read_from_bytes(&page[..])
             .map_err(|_| invalid("its length is wrong".to_owned()))?;
         if header.recfmt != 0 {

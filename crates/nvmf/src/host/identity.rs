@@ -22,7 +22,7 @@ use nvme_spec::{HostId, Nqn};
 use uuid::Uuid;
 
 /// The names under which a host connects.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Identity {
     /// The host's NQN.
     pub host: Nqn,
@@ -84,6 +84,24 @@ impl Identity {
     pub fn named(host: Nqn) -> Self {
         let host_id = host_id_of(&host);
         Self { host, host_id }
+    }
+
+    /// The identity of which this much is given; the rest is [`host_id_of`] the name, or `this`
+    /// identity's.
+    ///
+    /// # Errors
+    ///
+    /// What `this` fails with; it is only asked where there is no name.
+    pub fn of(
+        host: Option<Nqn>,
+        host_id: Option<HostId>,
+        this: impl FnOnce() -> Result<Self, IdentityError>,
+    ) -> Result<Self, IdentityError> {
+        let identity = match host {
+            Some(host) => Self::named(host),
+            None => this()?,
+        };
+        Ok(Self { host_id: host_id.unwrap_or(identity.host_id), ..identity })
     }
 
     /// The identity of the machine whose file system starts at `root`.
@@ -232,6 +250,19 @@ mod tests {
         assert_eq!(a, named("nqn.2024-01.example:a"));
         assert_ne!(a.host_id, named("nqn.2024-01.example:b").host_id);
         assert!(!a.host_id.is_zero());
+    }
+
+    #[test]
+    fn what_is_not_given_is_derived_or_this_machines() {
+        let this = || Ok(Identity::named(Nqn::lenient("nqn.2024-01.example:this").unwrap()));
+        let given = Nqn::lenient("nqn.2024-01.example:given").unwrap();
+        let of = |host: Option<&Nqn>, id| Identity::of(host.cloned(), id, this).unwrap();
+        assert_eq!(of(Some(&given), None), Identity::named(given.clone()));
+        let id = HostId([7; 16]);
+        assert_eq!(of(Some(&given), Some(id)), Identity { host: given, host_id: id });
+        assert_eq!(of(None, None), this().unwrap());
+        assert_eq!(of(None, Some(id)), Identity { host_id: id, ..this().unwrap() });
+        assert!(Identity::of(None, Some(id), || Err(IdentityError::Nothing)).is_err());
     }
 
     #[test]

@@ -28,8 +28,12 @@ pub struct HostOptions {
     /// Ask to do without submission queue flow control.
     pub disable_flow_control: bool,
     /// KATO: the controller gives this host up if it hears nothing for this long; zero for never.
-    /// Discovery controllers are asked for none.
+    /// The well-known discovery subsystem is asked for none, unless
+    /// [`persistent_discovery`](Self::persistent_discovery) says so.
     pub keep_alive: Duration,
+    /// The connection to the discovery subsystem is to last: it has the keep-alive time, and with
+    /// that its controller tells of changes (Base 2.1, section 3.1.3.3).
+    pub persistent_discovery: bool,
     /// The admin queue's size.
     pub admin_entries: QueueSize,
     /// How long each wait may last: for a connection, for one command's answer, for the
@@ -52,6 +56,7 @@ impl HostOptions {
             r2ts_per_command: 4,
             disable_flow_control: true,
             keep_alive: Duration::from_secs(30),
+            persistent_discovery: false,
             admin_entries: QueueSize::new(Self::ADMIN_ENTRIES).unwrap_or(QueueSize::MIN),
             timeout: Duration::from_secs(5),
         }

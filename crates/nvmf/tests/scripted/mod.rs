@@ -1,4 +1,5 @@
 //! A controller that answers by a script.
+#![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, TcpListener};

@@ -304,6 +304,9 @@ fn a_subsystem_whose_name_is_no_nqn_is_left_out() {
 #[test]
 fn referrals_are_taken_over_each_once() {
     let mut saved = saved();
+    let mut other = saved["ports"][0].clone();
+    other["portid"] = 4.into();
+    other["addr"]["trsvcid"] = "4421".into();
     let referral = |name: &str, enable: u32, trtype: &str| {
         json!({ "name": name, "enable": enable, "addr": {
             "adrfam": "ipv4", "traddr": "192.0.2.9", "treq": "not specified", "trsvcid": "8009",
@@ -319,13 +322,57 @@ fn referrals_are_taken_over_each_once() {
     let (config, warnings) = imported(&saved);
     let wanted = Referral { address: "192.0.2.9:8009".into(), nqn: None, port_id: Some(7) };
     assert_eq!(config.discovery.referrals, [wanted]);
-    for said in [
-        "referral a: hosts are told of it on every port",
-        "referral c: it is left out",
-        "referral d: it is left out",
-    ] {
+    for said in ["referral c: it is left out", "referral d: it is left out"] {
         assert!(warnings.iter().any(|w| w.contains(said)), "no {said:?} in {warnings:#?}");
     }
+    assert!(!warnings.iter().any(|w| w.contains("on every port")), "there is one: {warnings:#?}");
+    saved["ports"].as_array_mut().unwrap().push(other);
+    let said = "port 3, referral a: hosts are told of it on every port, not on this one only";
+    let (config, warnings) = imported(&saved);
+    assert!(warnings.iter().any(|w| w == said), "{warnings:#?}");
+    assert_eq!(config.discovery.referrals.len(), 1);
+}
+
+#[test]
+fn a_group_that_a_port_does_not_have_is_inaccessible_there() {
+    let mut saved = saved();
+    let mut other = saved["ports"][0].clone();
+    other["portid"] = 4.into();
+    other["addr"]["trsvcid"] = "4421".into();
+    other["ana_groups"] = json!([{ "ana": { "state": "optimized" }, "grpid": 1 }]);
+    saved["ports"].as_array_mut().unwrap().push(other);
+    saved["ports"][0]["ana_groups"][1]["ana"]["state"] = "optimized".into();
+    let (config, _) = imported(&saved);
+    assert!(config.ports[0].ana.is_empty());
+    assert_eq!(config.ports[1].ana, BTreeMap::from([("2".into(), "inaccessible".into())]));
+}
+
+#[test]
+fn a_device_through_the_page_cache_is_a_file_to_the_kernel() {
+    let mut saved = saved();
+    saved["subsystems"][0]["namespaces"][0]["buffered_io"] = 1.into();
+    assert_eq!(imported(&saved).0.subsystems[0].namespaces[0].source, "file:/dev/vg0/alpha");
+}
+
+#[test]
+fn where_one_can_look_the_sizes_of_blocks_are_those_that_are_there() {
+    let saved = saved();
+    let root = saved.as_object().unwrap();
+    let sources = |blocks: Blocks<'_>| {
+        let (config, warnings) = convert(root, Some(blocks)).unwrap();
+        let namespaces = config.subsystems[0].namespaces.iter();
+        (namespaces.map(|ns| ns.source.clone()).collect::<Vec<_>>(), warnings)
+    };
+    let (found, warnings) = sources(&|path, buffered| match (path, buffered) {
+        ("/dev/vg0/alpha", false) => Some(4096),
+        ("/srv/a,b.img", true) => Some(512),
+        _ => None,
+    });
+    assert_eq!(found, ["file:/dev/vg0/alpha,direct", "file:/srv/a,b.img,bs=512"]);
+    assert_eq!(warnings, []);
+    let (found, warnings) = sources(&|_, _| Some(1024));
+    assert!(found.is_empty() && warnings.len() == 2, "{warnings:#?}");
+    assert!(warnings[0].message.starts_with("it is left out, because of its blocks: "));
 }
 
 #[test]
