@@ -223,7 +223,7 @@ fn hint(error: &Error, subsystem: &Nqn, at: &str, options: &HostOptions) -> Stri
         {
             "; is a target listening there? (`nvmf serve` starts one)".to_owned()
         }
-        Error::Transport(TransportError::TimedOut) => failure::limit(options.timeout),
+        error if error.is_timeout() => failure::limit(options.timeout),
         Error::NoDigest { .. } => {
             "; connect without -g and -G, or have the target offer them".to_owned()
         }

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::CommandFactory;
-use nvmf::transport::TransportError;
 
 use crate::args::Cli;
 use crate::stop::KILLED_BY;
@@ -127,10 +126,7 @@ pub(crate) fn timed_out(error: &anyhow::Error) -> bool {
         nvmf_host::Error::Queue { source, .. } => Some(source),
         _ => None,
     });
-    matches!(
-        of_a_queue.or(error.downcast_ref()),
-        Some(nvmf::Error::Transport(TransportError::TimedOut))
-    )
+    of_a_queue.or(error.downcast_ref()).is_some_and(nvmf::Error::is_timeout)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use nvmf::host::{Association, NamespaceInfo, QueuePair, TcpQueue};
 use nvmf::proto::queue::QueueSize;
-use nvmf::spec::Status;
 use nvmf::spec::identify::IdentifyController;
 use nvmf_host::{CommandError, Handle, Next, Options, Workload};
 
@@ -136,12 +135,11 @@ impl<T> Board<T> {
     /// The same for a command that did not succeed. What a connection took with it is no news: the
     /// connection's end is told.
     pub(crate) fn refuse(&self, command: &'static str, error: CommandError) {
-        let status = match error {
-            CommandError::Lost => return,
-            CommandError::Status(status) => status,
-            _ => Status::TRANSIENT_TRANSPORT_ERROR,
-        };
-        self.fail(nvmf::Error::Status { command, status });
+        match error {
+            CommandError::Lost => {}
+            CommandError::Status(status) => self.fail(nvmf::Error::Status { command, status }),
+            error => self.fail(anyhow!("{command} failed: {error}")),
+        }
     }
 
     /// Takes the error, if there is one.

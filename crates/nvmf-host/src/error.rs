@@ -13,9 +13,9 @@ use nvmf_engine::Unavailable;
 pub enum Error {
     /// Something failed on a queue. A command that was not answered in its time is
     /// [`TransportError::TimedOut`].
-    #[error("I/O queue {qid}: {source}")]
+    #[error("{}: {source}", queue(*qid))]
     Queue {
-        /// The queue's identifier.
+        /// The queue's identifier; 0 is the admin queue.
         qid: u16,
         /// What failed.
         source: nvmf::Error,
@@ -40,6 +40,10 @@ impl Error {
             }
         )
     }
+}
+
+fn queue(qid: u16) -> String {
+    if qid == 0 { "admin queue".to_owned() } else { format!("I/O queue {qid}") }
 }
 
 /// A command did not succeed.

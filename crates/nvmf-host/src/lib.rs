@@ -1,4 +1,13 @@
-//! A pipelined NVMe/TCP host: many I/O queues on one thread, many commands on each.
+//! An NVMe/TCP host for programs that want blocks: a remote namespace as an object, and the pipelined
+//! queues below it.
+//!
+//! [`Namespace`] is the one to begin with: bytes at offsets, for any number of threads, by several
+//! paths that may come and go. [`AsyncNamespace`] is the same as futures; with the feature `tokio` it
+//! has a cursor of tokio's traits, too.
+//!
+//! # Queues
+//!
+//! Below it are many I/O queues on one thread, and many commands on each.
 //!
 //! `nvmf` connects: [`Association::connect_io_queues`] and [`QueuePair::into_tcp`] give idle queues.
 //! [`run`] drives them on an event loop of [`nvmf_engine`] and asks a [`Workload`] what to do
@@ -75,7 +84,8 @@
 //!
 //! # What it does not do
 //!
-//! - No connecting, no Keep Alive, no reconnecting: the association belongs to another thread.
+//! - [`run`] connects nothing and sends no Keep Alive: the association belongs to another thread. A
+//!   [`Namespace`] does both.
 //! - No TLS, as in `nvmf`.
 
 #![forbid(unsafe_code)]
@@ -92,6 +102,8 @@ mod session;
 pub use error::{CommandError, Error};
 pub use handle::Handle;
 pub use multipath::{Event, PathState, PathStatus, Policy};
+#[cfg(feature = "tokio")]
+pub use namespace::AsyncCursor;
 pub use namespace::{
     Abilities, Asked, AsyncNamespace, ConnectError, Cursor, Geometry, IoError, IoOptions,
     Namespace, NamespaceBuilder, Verb,
@@ -99,3 +111,8 @@ pub use namespace::{
 pub use nvmf_engine::{EngineChoice, EngineKind, Pace};
 pub use request::{Buffer, Next, Request, Workload};
 pub use run::{Options, run};
+
+/// The README's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -97,6 +97,7 @@ impl<W: Workload> Program for Run<'_, W> {
             completed: 0,
             woken: false,
             failure: None,
+            failed: false,
             base,
             timeout,
             sweep: base + Duration::from_nanos(timeout),
@@ -144,6 +145,9 @@ struct Driver<'o, W> {
     woken: bool,
     /// The queue on which something failed, and what.
     failure: Option<(usize, Error)>,
+    /// Something has failed: nothing that comes is taken in any more. It must stay so while leave is
+    /// taken, or bytes would be missing in the middle of what other queues receive.
+    failed: bool,
     /// When the run began, and how long its commands may take, in nanoseconds.
     base: Instant,
     timeout: u64,
@@ -365,6 +369,7 @@ impl<W: Workload> Driver<'_, W> {
     }
 
     fn fail(&mut self, at: usize, error: Error) {
+        self.failed = true;
         // The first is the one that counts.
         self.failure.get_or_insert((at, error));
     }
@@ -374,7 +379,7 @@ impl<E: Engine, W: Workload> Handler<E> for Driver<'_, W> {
     fn accepted(&mut self, _: &mut E, _: ListenerId, _: TcpStream, _: SocketAddr) {}
 
     fn received(&mut self, engine: &mut E, conn: ConnId, bytes: &[u8]) {
-        let Some(at) = self.place(conn).filter(|_| self.failure.is_none()) else { return };
+        let Some(at) = self.place(conn).filter(|_| !self.failed) else { return };
         let now = Instant::now();
         self.seen = Some(now);
         let mut told = Told { workload: &mut self.workload, queue: at, now };
@@ -383,7 +388,7 @@ impl<E: Engine, W: Workload> Handler<E> for Driver<'_, W> {
     }
 
     fn filled(&mut self, engine: &mut E, conn: ConnId, parts: Vec<BytesMut>) {
-        let Some(at) = self.place(conn).filter(|_| self.failure.is_none()) else { return };
+        let Some(at) = self.place(conn).filter(|_| !self.failed) else { return };
         let now = Instant::now();
         self.seen = Some(now);
         let mut told = Told { workload: &mut self.workload, queue: at, now };

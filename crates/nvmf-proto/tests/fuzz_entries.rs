@@ -51,6 +51,7 @@ entries! {
     nqn: 300 bytes, 4000 cases;
     identify: 4096 bytes, 1000 cases;
     identify_descriptors: 600 bytes, 4000 cases;
+    namespace: 600 bytes, 4000 cases;
     discovery_log: 4096 bytes, 1000 cases;
     ana_log: 600 bytes, 4000 cases;
     log_pages: 4096 bytes, 1000 cases;

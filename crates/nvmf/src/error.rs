@@ -16,6 +16,12 @@ pub enum Error {
     /// The transport failed; the queue pair is of no more use, but for a wait that timed out.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// A command was not answered before its deadline. It was given up.
+    #[error("no answer to {command} within the time given")]
+    NoAnswer {
+        /// The command's name.
+        command: &'static str,
+    },
     /// The controller refused the Connect.
     #[error("Connect failed: {0}")]
     Connect(#[from] ConnectError),
@@ -58,7 +64,8 @@ pub enum Error {
     /// The controller has failed (CSTS.CFS); only a reset could help.
     #[error("the controller reports a fatal error (CSTS.CFS)")]
     Fatal,
-    /// The controller did not become ready, or did not shut down, in its time.
+    /// The controller did not become ready, did not shut down, or was not connected with all that
+    /// this takes, in its time.
     #[error("the controller is not {awaited} after {waited:?}")]
     NotReady {
         /// What it was to become.
@@ -126,8 +133,17 @@ impl Error {
         Self::InvalidData { what, reason: reason.to_string() }
     }
 
-    /// Whether a wait ended at its deadline, with nothing lost.
+    /// Whether a wait ended at its deadline.
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Transport(TransportError::TimedOut))
+        use TransportError::{NoIcResp, TimedOut};
+        matches!(self, Self::NoAnswer { .. } | Self::Transport(TimedOut | NoIcResp))
+    }
+
+    /// The same, naming the command if it is one that was not answered.
+    pub(crate) fn of(command: &'static str) -> impl Fn(TransportError) -> Self {
+        move |error| match error {
+            TransportError::TimedOut => Self::NoAnswer { command },
+            error => error.into(),
+        }
     }
 }

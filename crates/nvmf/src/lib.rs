@@ -50,7 +50,8 @@
 //!
 //! # What it does not do
 //!
-//! - No RDMA, no TLS, no in-band authentication, no multipath.
+//! - No RDMA, no TLS, no in-band authentication; no multipath and no reconnecting: `nvmf-host` has
+//!   them.
 //! - It keeps one thread per waiting queue pair: right for a few hundred connections, not for
 //!   many thousands.
 
@@ -71,8 +72,3 @@ pub use deadline::Deadline;
 pub use error::Error;
 pub use nvme_spec as spec;
 pub use nvmf_proto as proto;
-
-/// The README's examples, compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -9,12 +9,14 @@ mod bytes;
 mod connect;
 mod connection;
 mod decoder;
+mod host;
 mod print;
 mod spec;
 
 pub use connect::connect;
 pub use connection::{controller_connection, host_connection};
 pub use decoder::{pdu_decoder_controller, pdu_decoder_host};
+pub use host::namespace;
 pub use print::print;
 pub use spec::{
     ana_log, discovery_log, get_log_page, identify, identify_descriptors, log_pages, nqn,
@@ -25,6 +27,7 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("nqn", nqn),
     ("identify", identify),
     ("identify_descriptors", identify_descriptors),
+    ("namespace", namespace),
     ("discovery_log", discovery_log),
     ("ana_log", ana_log),
     ("log_pages", log_pages),

@@ -187,7 +187,7 @@ pub fn get_log_page(data: &[u8]) {
 }
 
 /// A page of 4096 bytes that begins with the input.
-fn page(data: &[u8]) -> [u8; 4096] {
+pub(crate) fn page(data: &[u8]) -> [u8; 4096] {
     let mut page = [0; 4096];
     let len = data.len().min(page.len());
     page[..len].copy_from_slice(&data[..len]);

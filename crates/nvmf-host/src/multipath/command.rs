@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use nvmf::spec::{Sqe, Status};
+use nvmf::spec::{Sqe, Status, opcode};
 
 use super::retry::{RetryDelays, Verdict, judge};
 use crate::namespace::error::IoError;
@@ -23,12 +23,20 @@ pub(crate) enum CommandData {
     Write(Bytes),
 }
 
-/// A command and how often it was tried.
+/// A command's share in its operation, which waits for it: it is told of the command's end once,
+/// whatever end that is.
 #[derive(Debug)]
-pub(crate) struct Command {
+struct Share {
     operation: Arc<Operation>,
     /// Which of the operation's commands it is.
     part: usize,
+    told: bool,
+}
+
+/// A command and how often it was tried.
+#[derive(Debug)]
+pub(crate) struct Command {
+    share: Share,
     sqe: Sqe,
     data: CommandData,
     /// Tries that ended with a status after which another makes sense.
@@ -37,6 +45,8 @@ pub(crate) struct Command {
     detours: u8,
     /// Not to be sent before this time.
     pub(crate) not_before: Option<Instant>,
+    /// The path by which it went wrong: another one is better, if there is one.
+    pub(crate) avoid: Option<usize>,
 }
 
 /// What becomes of a command that was answered.
@@ -50,9 +60,26 @@ pub(crate) enum Fate {
     Elsewhere(Command, Option<nvmf::spec::log::AnaState>),
 }
 
+impl Share {
+    fn tell(&mut self, result: Result<BytesMut, IoError>) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.operation.complete(self.part, result);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // Only a panic on a path's thread comes here untold.
+        let (asked, cause) = (self.operation.asked, "its thread has ended".to_owned());
+        self.tell(Err(IoError::NoPath { asked, cause }));
+    }
+}
+
 impl Command {
     pub(crate) fn new(operation: Arc<Operation>, part: usize, sqe: Sqe, data: CommandData) -> Self {
-        Self { operation, part, sqe, data, retries: 0, detours: 0, not_before: None }
+        let share = Share { operation, part, told: false };
+        Self { share, sqe, data, retries: 0, detours: 0, not_before: None, avoid: None }
     }
 
     /// What is sent for it.
@@ -70,36 +97,59 @@ impl Command {
 
     /// The error of a command that nobody wants any more, if it is one.
     pub(crate) fn is_cut(&self) -> Option<IoError> {
-        self.operation.is_cut()
+        self.share.operation.is_cut()
+    }
+
+    /// Whether anything is different after it.
+    pub(crate) fn changes(&self) -> bool {
+        !matches!(self.sqe.opcode, opcode::nvm::READ | opcode::nvm::COMPARE | opcode::nvm::FLUSH)
+    }
+
+    /// Ends it without success, for its operation: a controller may still be busy with it.
+    pub(crate) fn give_up(&mut self, error: IoError) {
+        self.share.tell(Err(error));
+    }
+
+    /// Whether nobody is to be told of its end any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.share.told
     }
 
     /// Ends it without success.
-    pub(crate) fn fail(self, error: IoError) {
-        self.operation.complete(self.part, Err(error));
+    pub(crate) fn fail(mut self, error: IoError) {
+        self.share.tell(Err(error));
     }
 
     /// Ends it so, with an error that says what was asked for.
     pub(crate) fn fail_with(self, error: impl FnOnce(crate::namespace::error::Asked) -> IoError) {
-        let error = error(self.operation.asked);
+        let error = error(self.share.operation.asked);
         self.fail(error);
     }
 
-    /// It was answered, or its connection was lost.
+    /// Keeps why it was not done this time, to be told if it is not done at all.
+    pub(crate) fn note(&self, cause: String) {
+        self.share.operation.note(cause);
+    }
+
+    /// It was answered, or its connection was lost: by which path, and when.
     pub(crate) fn answered(
         mut self,
         result: Result<(), CommandError>,
         buffer: Buffer,
         delays: RetryDelays,
-        now: Instant,
+        (path, now): (usize, Instant),
     ) -> Fate {
-        let asked = self.operation.asked;
+        if self.is_given_up() {
+            return Fate::Complete;
+        }
+        let asked = self.share.operation.asked;
         let status = match result {
             Ok(()) => {
                 let data = match buffer {
                     Buffer::Read(data) => data,
                     Buffer::Write(_) | Buffer::None => BytesMut::new(),
                 };
-                self.operation.complete(self.part, Ok(data));
+                self.share.tell(Ok(data));
                 return Fate::Complete;
             }
             Err(error) => {
@@ -119,6 +169,8 @@ impl Command {
             CommandError::Lost => return Fate::Again(self),
             // What was damaged on its way may come whole the next time.
             CommandError::Damaged(violation) => {
+                self.avoid = Some(path);
+                self.note(violation.to_string());
                 let again = judge(Status::TRANSIENT_TRANSPORT_ERROR, self.retries, delays);
                 return match again {
                     Verdict::Again(pause) => self.again_after(pause, now),
@@ -127,6 +179,7 @@ impl Command {
             }
             CommandError::Status(status) => status,
         };
+        self.note(status.to_string());
         match judge(status, self.retries, delays) {
             Verdict::Again(pause) => self.again_after(pause, now),
             Verdict::Elsewhere(state) => {
@@ -134,6 +187,7 @@ impl Command {
                 const LONGEST: Duration = Duration::from_secs(1);
                 let pause = Duration::from_millis(5).saturating_mul(1 << self.detours.min(8));
                 self.detours = self.detours.saturating_add(1);
+                self.avoid = Some(path);
                 self.not_before = (self.detours > 1).then(|| now + pause.min(LONGEST));
                 Fate::Elsewhere(self, state)
             }

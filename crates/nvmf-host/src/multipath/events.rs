@@ -50,6 +50,12 @@ pub enum Event {
         /// How it is reached now.
         state: AnaState,
     },
+    /// The controller at a path's end has asynchronous events faster than anybody can do something
+    /// about them. They are taken more slowly.
+    Storm {
+        /// The path's address.
+        path: String,
+    },
     /// The namespace's size changed.
     Resized {
         /// Bytes before.
@@ -83,6 +89,9 @@ impl fmt::Display for Event {
             }
             Self::GivenUp { path } => write!(f, "{path}: given up"),
             Self::Ana { path, state } => write!(f, "{path}: {state}"),
+            Self::Storm { path } => {
+                write!(f, "{path}: it has events all the time; they are taken more slowly")
+            }
             Self::Resized { from, to } => write!(f, "resized from {from} to {to} bytes"),
             Self::Gone { path } => write!(f, "{path}: the namespace is gone"),
             Self::Back { path } => write!(f, "{path}: the namespace is back"),

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::command::Command;
 use crate::Handle;
+use crate::namespace::error::IoError;
 
 /// What a path's thread is to send. Closed while the path is not connected.
 #[derive(Debug, Default)]
@@ -52,9 +53,10 @@ impl Inbox {
                 return Some(command);
             }
             state.commands.push_back(command);
+            // Before the thread can have it, and before this can be closed.
+            self.load.fetch_add(1, Ordering::Relaxed);
             std::mem::take(&mut state.idle)
         };
-        self.load.fetch_add(1, Ordering::Relaxed);
         if wake {
             self.handle.wake();
         }
@@ -91,9 +93,21 @@ impl Inbox {
         self.handle.wake();
     }
 
-    /// Whether there are cuts to look for, said once.
-    pub(crate) fn take_cuts(&self) -> bool {
-        std::mem::take(&mut self.lock().cuts)
+    /// Whether there are cuts to look for, said once: with the commands in here that nobody waits for.
+    pub(crate) fn take_cuts(&self) -> Option<Vec<(Command, IoError)>> {
+        let mut state = self.lock();
+        if !std::mem::take(&mut state.cuts) {
+            return None;
+        }
+        let mut cut = Vec::new();
+        for command in std::mem::take(&mut state.commands) {
+            match command.is_cut() {
+                Some(error) => cut.push((command, error)),
+                None => state.commands.push_back(command),
+            }
+        }
+        self.load.fetch_sub(cut.len(), Ordering::Relaxed);
+        Some(cut)
     }
 
     /// Whether the thread is to end, and nothing is in here.
@@ -104,5 +118,58 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use nvmf::spec::Sqe;
+
+    use crate::multipath::command::CommandData;
+    use crate::namespace::error::{Asked, Verb};
+    use crate::namespace::operation::{Cut, Operation};
+
+    fn operation() -> Arc<Operation> {
+        Operation::new(Asked { verb: Verb::Other, offset: 0, length: 0 }, 1, None)
+    }
+
+    fn command(operation: &Arc<Operation>) -> Command {
+        Command::new(Arc::clone(operation), 0, Sqe::new(0), CommandData::None)
+    }
+
+    #[test]
+    fn the_load_is_what_is_in_here_and_under_way() {
+        let (inbox, operation) = (Inbox::default(), operation());
+        assert!(inbox.push(command(&operation)).is_some());
+        assert_eq!(inbox.load(), 0);
+        inbox.open();
+        for _ in 0..3 {
+            assert!(inbox.push(command(&operation)).is_none());
+        }
+        assert!(inbox.pop().is_some() && inbox.load() == 3);
+        inbox.completed();
+        assert_eq!((inbox.load(), inbox.close().len(), inbox.load()), (2, 2, 0));
+        inbox.completed();
+        assert_eq!(inbox.load(), 0);
+    }
+
+    #[test]
+    fn what_is_cut_does_not_wait_for_room_on_a_queue() {
+        let inbox = Inbox::default();
+        inbox.open();
+        let (first, second) = (operation(), operation());
+        assert!(inbox.push(command(&first)).is_none() && inbox.push(command(&second)).is_none());
+        assert!(inbox.take_cuts().is_none());
+        assert!(first.cut(Cut::Late));
+        inbox.cut();
+        inbox.finish();
+        assert_eq!(inbox.take_cuts().unwrap().len(), 1);
+        assert!(inbox.take_cuts().is_none());
+        assert!(!inbox.is_finished() && inbox.load() == 1);
+        assert!(inbox.pop().unwrap().is_cut().is_none());
+        assert!(inbox.is_finished());
     }
 }

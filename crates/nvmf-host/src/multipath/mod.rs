@@ -6,6 +6,7 @@ mod events;
 pub(crate) mod inbox;
 pub(crate) mod paths;
 pub(crate) mod retry;
+pub(crate) mod timers;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
@@ -17,13 +18,15 @@ use nvmf::spec::log::AnaState;
 
 use crate::namespace::error::{Asked, IoError};
 use crate::namespace::geometry::Geometry;
+use crate::namespace::operation::Cut;
 use crate::namespace::options::Settings;
 use command::Command;
 pub use events::Event;
 use events::Subscribers;
 use inbox::Inbox;
-use paths::{Choice, Path, Phase, choose};
+use paths::{Choice, Path, Phase, choose, complaints};
 pub use paths::{PathState, PathStatus, Policy};
+use timers::{Due, Timers};
 
 /// What all who use a namespace share, and the threads of its paths.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub(crate) struct Head {
     state: Mutex<State>,
     /// A path's phase changed, a command has to wait, or everything is over.
     changed: Condvar,
+    timers: Timers,
     subscribers: Subscribers,
 }
 
@@ -46,6 +50,8 @@ struct State {
     /// Known once a path was there.
     known: Option<Known>,
     closed: bool,
+    /// Threads of paths that have not ended.
+    threads: usize,
 }
 
 /// What the first path said of the namespace, and the later ones confirmed.
@@ -86,13 +92,21 @@ enum Cause {
 
 impl Head {
     pub(crate) fn new(nsid: u32, settings: Settings) -> Self {
-        let paths = settings.paths.iter().map(|name| Path::new(name.clone())).collect();
-        let state = State { paths, waiting: VecDeque::new(), turn: 0, known: None, closed: false };
+        let paths: Vec<_> = settings.paths.iter().map(|name| Path::new(name.clone())).collect();
+        let state = State {
+            threads: paths.len(),
+            paths,
+            waiting: VecDeque::new(),
+            turn: 0,
+            known: None,
+            closed: false,
+        };
         Self {
             nsid,
             settings,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            timers: Timers::default(),
             subscribers: Subscribers::default(),
         }
     }
@@ -102,10 +116,13 @@ impl Head {
         let (now, mut failed) = (Instant::now(), Failed::new());
         let waits = {
             let mut state = self.lock();
+            let before = state.waiting.len();
             for command in commands {
                 state.place(command, now, &self.settings, &mut failed);
             }
-            !state.waiting.is_empty()
+            // Whoever keeps the time knows of those before, and more of them change nothing for it.
+            let mut new = state.waiting.iter().skip(before);
+            before == 0 && new.len() > 0 || new.any(|command| command.not_before.is_some())
         };
         if waits {
             self.changed.notify_all();
@@ -115,15 +132,23 @@ impl Head {
 
     /// Has all threads look for operations that nobody waits for any more.
     pub(crate) fn look_for_cuts(&self) {
-        let mut failed = Failed::new();
-        {
-            let mut state = self.lock();
-            state.settle(Instant::now(), &self.settings, &mut failed);
+        let waits = {
+            let state = self.lock();
             for path in &state.paths {
                 path.inbox.cut();
             }
+            !state.waiting.is_empty()
+        };
+        if waits {
+            self.changed.notify_all();
         }
-        self.tell(failed);
+    }
+
+    /// Has the thread that keeps the time look what is due.
+    fn look_at_the_clock(&self) {
+        // It has not looked yet, or sleeps already: not between the two, where it has the lock.
+        drop(self.lock());
+        self.changed.notify_all();
     }
 
     pub(crate) fn geometry(&self) -> Option<Geometry> {
@@ -193,25 +218,58 @@ impl Head {
         }
     }
 
-    /// Looks after commands that wait, until everything is over: the work of a thread.
+    /// Looks after what waits and what is due, until everything is over: the work of a thread.
     pub(crate) fn keep_time(&self) {
         loop {
+            self.ring();
             let mut failed = Failed::new();
             {
                 let mut state = self.lock();
-                if state.closed {
+                if state.closed && state.threads == 0 {
                     return;
                 }
                 let now = Instant::now();
                 state.settle(now, &self.settings, &mut failed);
                 if failed.is_empty() {
-                    let pause = state.next_look(now, &self.settings);
-                    drop(self.wait(state, pause));
+                    let due =
+                        self.timers.next_look().map(|time| time.saturating_duration_since(now));
+                    let look = state.next_look(now, &self.settings);
+                    drop(self.wait(state, due.map_or(look, |due| due.min(look))));
                     continue;
                 }
             }
             self.tell(failed);
         }
+    }
+
+    /// Does what is due.
+    fn ring(&self) {
+        let mut cut = false;
+        for due in self.timers.take(Instant::now()) {
+            match due {
+                Due::Late(operation) => cut |= operation.cut(Cut::Late),
+                Due::Wake(waker) => waker.wake(),
+            }
+        }
+        if cut {
+            self.look_for_cuts();
+        }
+    }
+
+    /// The thread of a path has ended, for whatever reason.
+    pub(crate) fn left(&self, at: usize) {
+        let left = {
+            let mut state = self.lock();
+            state.threads = state.threads.saturating_sub(1);
+            let path = &mut state.paths[at];
+            if path.is_live() {
+                path.phase = Phase::connecting("its thread has ended".to_owned());
+            }
+            path.phase.give_up();
+            path.inbox.close()
+        };
+        self.submit(left);
+        self.settle();
     }
 
     /// A path is there.
@@ -238,6 +296,9 @@ impl Head {
             path.phase = Phase::connecting(reason.clone());
             (path.name.clone(), path.inbox.close())
         };
+        for command in &commands {
+            command.note(format!("{path}: {reason}"));
+        }
         self.subscribers.tell(&Event::Lost { path, reason, commands: commands.len() });
         self.submit(left.into_iter().chain(commands));
         self.changed.notify_all();
@@ -266,6 +327,12 @@ impl Head {
         };
         self.subscribers.tell(&Event::GivenUp { path });
         self.settle();
+    }
+
+    /// The controller at a path's end has events all the time.
+    pub(crate) fn stormy(&self, at: usize) {
+        let path = self.lock().paths[at].name.clone();
+        self.subscribers.tell(&Event::Storm { path });
     }
 
     /// The namespace is reached by a path in another way.
@@ -338,7 +405,10 @@ impl Head {
 impl State {
     /// Sends a command, has it wait, or gives it up.
     fn place(&mut self, command: Command, now: Instant, settings: &Settings, failed: &mut Failed) {
-        if let Some(error) = command.is_cut() {
+        if let Some(mut error) = command.is_cut() {
+            if let IoError::TimedOut { cause: cause @ None, .. } = &mut error {
+                *cause = complaints(&self.paths);
+            }
             failed.push((command, Cause::Cut(error)));
             return;
         }
@@ -350,7 +420,7 @@ impl State {
             self.waiting.push_back(command);
             return;
         }
-        match choose(&self.paths, self.turn, now, settings) {
+        match choose(&self.paths, self.turn, command.avoid, now, settings) {
             Choice::Take(at) => {
                 self.turn = at;
                 if let Some(command) = self.paths[at].inbox.push(command) {

@@ -65,7 +65,7 @@ pub enum PathState {
     },
     /// It is there, and the namespace is not.
     Gone,
-    /// It was gone for `ctrl_loss_tmo`, and is not tried any more.
+    /// It was gone for `ctrl_loss_tmo`, or the namespace was closed: it is not tried any more.
     GivenUp,
 }
 
@@ -168,28 +168,18 @@ pub(crate) enum Choice {
     None(String),
 }
 
-/// Chooses among the paths by which the namespace is reached best; `turn` is the one taken last.
-pub(crate) fn choose(paths: &[Path], turn: usize, now: Instant, settings: &Settings) -> Choice {
-    for wanted in [AnaState::Optimized, AnaState::NonOptimized] {
-        let fits = |path: &Path| matches!(path.phase, Phase::Live { state, here: true, .. } if state == wanted);
-        let mut fitting = paths.iter().enumerate().filter(|(_, path)| fits(path));
-        let choice = match settings.policy {
-            Policy::Failover => fitting.next(),
-            Policy::QueueDepth => fitting.min_by_key(|(_, path)| path.inbox.load()),
-            Policy::RoundRobin => {
-                // The first behind the one taken last, else the first.
-                let mut first = None;
-                fitting
-                    .find(|(at, path)| {
-                        first.get_or_insert((*at, *path));
-                        *at > turn
-                    })
-                    .or(first)
-            }
-        };
-        if let Some((at, _)) = choice {
-            return Choice::Take(at);
-        }
+/// Chooses among the paths by which the namespace is reached best; `turn` is the one taken last,
+/// `avoid` one that is taken only if there is no other.
+pub(crate) fn choose(
+    paths: &[Path],
+    turn: usize,
+    avoid: Option<usize>,
+    now: Instant,
+    settings: &Settings,
+) -> Choice {
+    let others = avoid.and_then(|_| best(paths, turn, avoid, settings));
+    if let Some(at) = others.or_else(|| best(paths, turn, None, settings)) {
+        return Choice::Take(at);
     }
     // None can take it now. Is there one that may soon?
     let may = |path: &Path| match path.phase {
@@ -204,7 +194,44 @@ pub(crate) fn choose(paths: &[Path], turn: usize, now: Instant, settings: &Setti
     if paths.iter().any(gone) {
         return Choice::Gone;
     }
-    let causes: Vec<_> =
-        paths.iter().map(|path| format!("{}: {}", path.name, path.phase.cause())).collect();
-    Choice::None(causes.join("; "))
+    Choice::None(complaints(paths).unwrap_or_default())
+}
+
+/// The best of those paths by which commands can go now, but for one.
+fn best(paths: &[Path], turn: usize, but: Option<usize>, settings: &Settings) -> Option<usize> {
+    [AnaState::Optimized, AnaState::NonOptimized].into_iter().find_map(|wanted| {
+        let fits = |path: &Path| matches!(path.phase, Phase::Live { state, here: true, .. } if state == wanted);
+        let mut fitting = paths
+            .iter()
+            .enumerate()
+            .filter(|(at, path)| Some(*at) != but && fits(path));
+        let choice = match settings.policy {
+            Policy::Failover => fitting.next(),
+            Policy::QueueDepth => fitting.min_by_key(|(_, path)| path.inbox.load()),
+            Policy::RoundRobin => {
+                // The first behind the one taken last, else the first.
+                let mut first = None;
+                fitting
+                    .find(|(at, path)| {
+                        first.get_or_insert((*at, *path));
+                        *at > turn
+                    })
+                    .or(first)
+            }
+        };
+        choice.map(|(at, _)| at)
+    })
+}
+
+/// Why commands cannot go by any of these paths now; nothing if one can be taken.
+pub(crate) fn complaints(paths: &[Path]) -> Option<String> {
+    let usable = |path: &Path| match path.phase {
+        Phase::Live { state, here, .. } => here && state.status().is_none(),
+        Phase::Connecting { .. } | Phase::GivenUp { .. } => false,
+    };
+    if paths.iter().any(usable) {
+        return None;
+    }
+    let one = |path: &Path| format!("{}: {}", path.name, path.phase.cause());
+    Some(paths.iter().map(one).collect::<Vec<_>>().join("; "))
 }

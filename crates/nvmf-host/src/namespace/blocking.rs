@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Instant;
 
 struct Unpark(Thread);
 
@@ -24,25 +23,17 @@ thread_local! {
     static WAKER: OnceCell<Waker> = const { OnceCell::new() };
 }
 
-/// Waits for a future, which is also polled when its deadline has passed: it ends soon then.
-pub(super) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> F::Output {
+/// Waits for a future. An operation ends by itself when its time is over.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = WAKER.with(|waker| {
         waker.get_or_init(|| Waker::from(Arc::new(Unpark(thread::current())))).clone()
     });
     let mut context = Context::from_waker(&waker);
-    let mut deadline = deadline;
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;
         }
-        match deadline {
-            None => thread::park(),
-            Some(time) => match time.checked_duration_since(Instant::now()) {
-                Some(left) if !left.is_zero() => thread::park_timeout(left),
-                // Polled once more: that has told it.
-                _ => deadline = None,
-            },
-        }
+        thread::park();
     }
 }

@@ -4,14 +4,14 @@ use std::io;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use nvmf::Deadline;
 use nvmf::host::HostOptions;
 use nvmf::pdu_trace::PduTrace;
 use nvmf::spec::Nqn;
 use nvmf_engine::{EngineChoice, Pace};
 
-use super::gate::Gate;
 use super::options::Settings;
 use super::{Inner, Namespace};
 use crate::multipath::paths::Phase;
@@ -172,10 +172,11 @@ impl NamespaceBuilder {
             return Err(ConnectError::NoPath);
         }
         let (subsystem, count) = (Box::new(settings.subsystem.clone()), settings.paths.len());
-        // A path's handshake has several waits, of which each may last this long.
-        let deadline = Instant::now() + settings.host.timeout.saturating_mul(4);
+        // By then each path has told why it is not there.
+        let limit = settings.connect_limit().saturating_add(settings.host.timeout);
+        let deadline = Deadline::after(limit).instant();
         let head = Arc::new(Head::new(nsid, settings));
-        let inner = Inner { head, gate: Gate::default(), threads: Mutex::default() };
+        let inner = Inner { head, gate: Arc::default(), threads: Mutex::default() };
         for at in 0..count {
             let head = Arc::clone(&inner.head);
             inner.start("nvmf-path", move || session::keep_connected(&head, at))?;

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nvmf::spec::{Cqe, Status, opcode};
 use slab::Slab;
 
 use super::error::{Asked, IoError, Verb};
 use super::operation::{Operation, Pending};
-use super::{Inner, IoOptions, Namespace};
+use super::{Inner, Namespace};
 use crate::multipath::command::{Command, CommandData};
 use crate::{Buffer, CommandError, Handle, Next, Request, Workload};
 
@@ -22,7 +22,7 @@ impl Namespace {
     /// command, to this namespace, whatever they name; each has to fit into what one command may
     /// move ([`Geometry::max_transfer`](super::Geometry::max_transfer)). A command ends with a
     /// status, or damaged, or [`Lost`](CommandError::Lost): then it was given up with what this
-    /// returns. `handle` says that what was [`Next::Later`] may be over.
+    /// returns. Writes of the workload do not wait for others that write the same block in part. `handle` says that what was [`Next::Later`] may be over.
     ///
     /// # Errors
     ///
@@ -78,9 +78,6 @@ impl Wake for Place {
     }
 }
 
-/// So often every operation is looked at, for its deadline.
-const LOOK: Duration = Duration::from_secs(1);
-
 struct Driver<'a, W> {
     inner: &'a Inner,
     workload: W,
@@ -94,7 +91,6 @@ struct Driver<'a, W> {
 
 impl<W: Workload> Driver<'_, W> {
     fn drive(&mut self) {
-        let mut looked = Instant::now();
         loop {
             let until = self.ask();
             if self.under_way.is_empty() && matches!(until, Until::Over) {
@@ -103,9 +99,9 @@ impl<W: Workload> Driver<'_, W> {
             // What was done before this has left a token behind, so none is slept through.
             match until {
                 Until::Time(time) => {
-                    thread::park_timeout((time - Instant::now().min(time)).min(LOOK));
+                    thread::park_timeout(time.saturating_duration_since(Instant::now()));
                 }
-                Until::Told | Until::Over => thread::park_timeout(LOOK),
+                Until::Told | Until::Over => thread::park(),
             }
             let done = {
                 let mut done = self.ready.done.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,12 +110,6 @@ impl<W: Workload> Driver<'_, W> {
             let now = Instant::now();
             for place in done {
                 self.look(place, now);
-            }
-            if now.saturating_duration_since(looked) >= LOOK {
-                looked = now;
-                for place in 0..self.wakers.len() {
-                    self.look(place, now);
-                }
             }
         }
     }
@@ -152,9 +142,9 @@ impl<W: Workload> Driver<'_, W> {
             _ => Verb::Other,
         };
         let asked = Asked { verb, offset: sqe.slba().saturating_mul(block), length };
-        let operation = Operation::new(asked, 1);
-        let options = IoOptions { deadline: limit, ..IoOptions::new() };
-        let deadline = self.inner.deadline(options);
+        let operation = Operation::new(asked, 1, None);
+        let limit = limit.or(self.inner.head.settings.deadline);
+        let deadline = limit.and_then(|limit| now.checked_add(limit));
         let pending = Pending::new(operation.clone(), self.inner.head.clone(), deadline);
         let (data, kept) = match buffer {
             Buffer::None => (CommandData::None, Buffer::None),

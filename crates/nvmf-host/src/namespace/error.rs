@@ -123,10 +123,12 @@ pub enum IoError {
         violation: Violation,
     },
     /// It took too long. A write may have been done, in part or whole, but is not done any more.
-    #[error("{asked}: not done in its time")]
+    #[error("{asked}: not done in its time{}", because(.cause.as_deref()))]
     TimedOut {
         /// What was asked for.
         asked: Asked,
+        /// What kept it from being done, if that is known: the last thing that did.
+        cause: Option<String>,
     },
     /// Nobody waits for it any more.
     #[error("{asked}: cancelled")]
@@ -158,6 +160,10 @@ pub enum IoError {
     },
 }
 
+fn because(cause: Option<&str>) -> String {
+    cause.map(|cause| format!(": {cause}")).unwrap_or_default()
+}
+
 impl IoError {
     /// What was asked for.
     pub fn asked(&self) -> Asked {
@@ -170,7 +176,7 @@ impl IoError {
             | Self::Mismatch { asked }
             | Self::Status { asked, .. }
             | Self::Damaged { asked, .. }
-            | Self::TimedOut { asked }
+            | Self::TimedOut { asked, .. }
             | Self::Cancelled { asked }
             | Self::NoPath { asked, .. }
             | Self::Gone { asked, .. }

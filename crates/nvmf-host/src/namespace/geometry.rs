@@ -40,6 +40,9 @@ pub struct Geometry {
 /// The most bytes of one operation with data.
 pub(crate) const MOST_DATA: u64 = 1 << 30;
 
+/// Boundaries that are closer together than this many bytes are crossed.
+const LEAST_BOUNDARY: u32 = 4096;
+
 /// NLB is 16 bits, 0's based.
 const MOST_BLOCKS: u64 = 1 << 16;
 
@@ -59,13 +62,19 @@ impl Geometry {
         max_transfer: u32,
     ) -> Self {
         let oncs = controller.oncs.get();
+        let boundary = u32::from(namespace.noiob.get());
         Self {
             blocks: info.blocks,
             block_size: info.block_size,
             read_only: info.write_protected,
             // One block always goes: a controller that says less means something else.
             max_transfer: max_transfer.max(info.block_size),
-            boundary: namespace.noiob.get().into(),
+            // It is advice, and no reason to cut an operation into a million commands.
+            boundary: if boundary.saturating_mul(info.block_size) < LEAST_BOUNDARY {
+                0
+            } else {
+                boundary
+            },
             abilities: Abilities {
                 compare: oncs & IdentifyController::ONCS_COMPARE != 0,
                 write_zeroes: oncs & IdentifyController::ONCS_WRITE_ZEROES != 0,
@@ -145,6 +154,7 @@ impl Iterator for Split {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn geometry(max_transfer: u32, boundary: u32) -> Geometry {
         Geometry {
@@ -154,6 +164,37 @@ mod tests {
             max_transfer,
             boundary,
             abilities: Abilities::default(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_controller_says_a_range_is_covered_by_a_bounded_number_of_commands(
+            (blocks, less) in (any::<u64>(), 9..50u32),
+            (ds, noiob) in (9..=20u8, any::<u16>()),
+            (shift, max_transfer) in (0..16u32, 4096..=u32::MAX),
+            (first, length) in (any::<u64>(), 0..16u64 << 20),
+        ) {
+            let mut identify = IdentifyNamespace::default();
+            identify.nsze.set(blocks >> less);
+            identify.lbaf[0].ds = ds;
+            identify.noiob.set(noiob >> shift);
+            let Ok(info) = NamespaceInfo::new(1, &identify) else { return Ok(()) };
+            let controller = IdentifyController::default();
+            let geometry = Geometry::new(&info, &identify, &controller, max_transfer);
+            let block = u64::from(geometry.block_size);
+            let slba = first % geometry.blocks;
+            let asked = read(slba * block, length / block * block);
+            let Ok((slba, blocks)) = geometry.place(asked) else { return Ok(()) };
+            let (mut at, mut count) = (slba, 0);
+            for extent in geometry.split_data(slba, blocks) {
+                prop_assert_eq!(extent.slba, at);
+                prop_assert!(extent.blocks > 0);
+                at += u64::from(extent.blocks);
+                count += 1;
+            }
+            prop_assert_eq!(at, slba + blocks);
+            prop_assert!(count <= length / 2048 + 2, "{} commands for {} bytes", count, length);
         }
     }
 

@@ -1,12 +1,15 @@
 //! A remote namespace as an object: bytes at offsets, whatever happens to the paths to it.
 
+#[cfg(feature = "tokio")]
+mod async_cursor;
 mod asynchronous;
 mod blocking;
 mod builder;
+mod commands;
 mod cursor;
 mod drive;
 pub(crate) mod error;
-mod gate;
+pub(crate) mod gate;
 pub(crate) mod geometry;
 pub(crate) mod operation;
 pub(crate) mod options;
@@ -15,11 +18,13 @@ use std::io::{IoSlice, IoSliceMut};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use nvmf::host::NamespaceIds;
 
+#[cfg(feature = "tokio")]
+pub use async_cursor::AsyncCursor;
 pub use asynchronous::AsyncNamespace;
 pub use builder::{ConnectError, NamespaceBuilder};
 pub use cursor::Cursor;
@@ -28,6 +33,7 @@ pub use geometry::{Abilities, Geometry};
 
 use crate::multipath::{Event, Head, PathStatus};
 use blocking::block_on;
+use commands::{gathered, lengths, scatter};
 use gate::Gate;
 
 /// A namespace that is read and written by any number of threads and tasks at once.
@@ -39,7 +45,12 @@ use gate::Gate;
 /// [`flush`](Self::flush).
 ///
 /// What is not a number of whole blocks is read before it is written. That is atomic among all
-/// who use clones of this object, and not among several hosts.
+/// who use clones of this object, and not among several hosts. Writes of the same blocks that are
+/// under way at once are done in any order.
+///
+/// A command whose path was lost is done by another path at once, which Linux does, too. The
+/// controller that was lost may still have the first try: one that executes it only when the same
+/// blocks have been written again undoes that. Nothing that this host has not sent by then arrives.
 ///
 /// Clones are the same namespace. When the last one is dropped the paths are closed.
 ///
@@ -66,7 +77,7 @@ pub struct Namespace(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     head: Arc<Head>,
-    gate: Gate,
+    gate: Arc<Gate>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -136,7 +147,7 @@ impl Namespace {
         self.0.head.subscribe()
     }
 
-    /// The same namespace for `async` programs.
+    /// The same namespace for `async` programs, of which any number of tasks may have a clone.
     pub fn asynchronous(&self) -> AsyncNamespace {
         AsyncNamespace::new(self.clone())
     }
@@ -165,13 +176,7 @@ impl Namespace {
         into: &mut [IoSliceMut<'_>],
         offset: u64,
     ) -> Result<(), IoError> {
-        let length = into.iter().map(|piece| piece.len()).sum();
-        let mut data = &self.read_bytes_at(offset, length)?[..];
-        for piece in into {
-            let (now, later) = data.split_at(piece.len().min(data.len()));
-            piece[..now.len()].copy_from_slice(now);
-            data = later;
-        }
+        scatter(&self.read_bytes_at(offset, lengths(into))?, into);
         Ok(())
     }
 
@@ -195,8 +200,7 @@ impl Namespace {
         length: usize,
         options: IoOptions,
     ) -> Result<BytesMut, IoError> {
-        let deadline = self.0.deadline(options);
-        block_on(self.0.read(offset, length, deadline), deadline)
+        block_on(self.0.read(offset, length, options))
     }
 
     /// Writes `data` from `offset` on.
@@ -215,11 +219,7 @@ impl Namespace {
     ///
     /// As [`write_at`](Self::write_at).
     pub fn write_vectored_at(&self, data: &[IoSlice<'_>], offset: u64) -> Result<(), IoError> {
-        let mut all = BytesMut::with_capacity(data.iter().map(|piece| piece.len()).sum());
-        for piece in data {
-            all.extend_from_slice(piece);
-        }
-        self.write_bytes_at(all.freeze(), offset)
+        self.write_bytes_at(gathered(data), offset)
     }
 
     /// Writes without a copy.
@@ -242,9 +242,7 @@ impl Namespace {
         offset: u64,
         options: IoOptions,
     ) -> Result<(), IoError> {
-        let deadline = self.0.deadline(options);
-        let durable = options.force_unit_access;
-        block_on(self.0.write(data, offset, durable, deadline), deadline)
+        block_on(self.0.write(data, offset, options))
     }
 
     /// Makes everything durable whose write has returned.
@@ -253,8 +251,7 @@ impl Namespace {
     ///
     /// Any [`IoError`] that a flush can end with.
     pub fn flush(&self) -> Result<(), IoError> {
-        let deadline = self.0.deadline(IoOptions::new());
-        block_on(self.0.flush(deadline), deadline)
+        block_on(self.0.flush(IoOptions::new()))
     }
 
     /// Says that nobody needs these bytes. What is read there afterwards is old, zero or anything.
@@ -265,8 +262,7 @@ impl Namespace {
     /// [`IoError::Unsupported`] where the controller has no Dataset Management, and what else it
     /// can end with.
     pub fn discard(&self, offset: u64, length: u64) -> Result<(), IoError> {
-        let deadline = self.0.deadline(IoOptions::new());
-        block_on(self.0.discard(offset, length, deadline), deadline)
+        block_on(self.0.discard(offset, length, IoOptions::new()))
     }
 
     /// Has `length` bytes read as zeroes; with `may_deallocate` the controller may give their
@@ -296,9 +292,7 @@ impl Namespace {
         may_deallocate: bool,
         options: IoOptions,
     ) -> Result<(), IoError> {
-        let deadline = self.0.deadline(options);
-        let durable = options.force_unit_access;
-        block_on(self.0.write_zeroes(offset, length, may_deallocate, durable, deadline), deadline)
+        block_on(self.0.write_zeroes(offset, length, may_deallocate, options))
     }
 
     /// Compares whole blocks with what is there, at the controller.
@@ -308,9 +302,7 @@ impl Namespace {
     /// [`IoError::Mismatch`] if something else is there, [`IoError::Unsupported`] where the
     /// controller has no Compare, and what else reading can end with.
     pub fn compare(&self, data: &[u8], offset: u64) -> Result<(), IoError> {
-        let deadline = self.0.deadline(IoOptions::new());
-        let data = Bytes::copy_from_slice(data);
-        block_on(self.0.compare(data, offset, deadline), deadline)
+        block_on(self.0.compare(Bytes::copy_from_slice(data), offset, IoOptions::new()))
     }
 
     /// Ends what is under way, tells the controllers, and closes the paths. For all clones: their
@@ -345,13 +337,6 @@ impl Inner {
         };
         // There is none before the first path was there, and nobody has the object before that.
         self.head.geometry().unwrap_or(NOTHING)
-    }
-
-    fn deadline(&self, options: IoOptions) -> Option<Instant> {
-        options
-            .deadline
-            .or(self.head.settings.deadline)
-            .and_then(|limit| Instant::now().checked_add(limit))
     }
 }
 

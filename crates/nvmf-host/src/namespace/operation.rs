@@ -9,7 +9,9 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::error::{Asked, IoError};
+use super::gate::Pass;
 use crate::multipath::Head;
+use crate::multipath::timers::{Due, Timer};
 
 /// Why an operation is to end before its time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,21 +37,26 @@ struct State {
     left: usize,
     /// The first thing that went wrong.
     error: Option<IoError>,
+    /// Why a command had to be tried again last.
+    cause: Option<String>,
     /// What was read, in the order of the commands.
     parts: Vec<BytesMut>,
     waker: Option<Waker>,
+    /// The right to write, until no command can do so any more.
+    pass: Option<Pass>,
 }
 
 impl Operation {
     /// An operation of this many commands.
-    pub(crate) fn new(asked: Asked, commands: usize) -> Arc<Self> {
-        let state = State { left: commands, error: None, parts: Vec::new(), waker: None };
+    pub(crate) fn new(asked: Asked, commands: usize, pass: Option<Pass>) -> Arc<Self> {
+        let (error, cause, parts, waker) = (None, None, Vec::new(), None);
+        let state = State { left: commands, error, cause, parts, waker, pass };
         Arc::new(Self { asked, cut: AtomicU8::new(0), state: Mutex::new(state) })
     }
 
     /// A command is complete: the `part`th of the operation, with what it read.
     pub(crate) fn complete(&self, part: usize, result: Result<BytesMut, IoError>) {
-        let waker = {
+        let (waker, _pass) = {
             let mut state = self.lock();
             match result {
                 Ok(data) if data.is_empty() => {}
@@ -64,7 +71,10 @@ impl Operation {
                 }
             }
             state.left = state.left.saturating_sub(1);
-            if state.left == 0 { state.waker.take() } else { None }
+            if state.left > 0 {
+                return;
+            }
+            (state.waker.take(), state.pass.take())
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -76,13 +86,20 @@ impl Operation {
         let asked = self.asked;
         match self.cut.load(Ordering::Acquire) {
             0 => None,
-            cut if cut == Cut::Late as u8 + 1 => Some(IoError::TimedOut { asked }),
+            cut if cut == Cut::Late as u8 + 1 => {
+                Some(IoError::TimedOut { asked, cause: self.lock().cause.clone() })
+            }
             _ => Some(IoError::Cancelled { asked }),
         }
     }
 
+    /// Keeps why a command has to be tried again.
+    pub(crate) fn note(&self, cause: String) {
+        self.lock().cause = Some(cause);
+    }
+
     /// Says that it is to end; `false` if that was said before.
-    fn cut(&self, cut: Cut) -> bool {
+    pub(crate) fn cut(&self, cut: Cut) -> bool {
         self.cut.compare_exchange(0, cut as u8 + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
@@ -97,8 +114,9 @@ impl Operation {
 pub(crate) struct Pending {
     operation: Arc<Operation>,
     head: Arc<Head>,
-    /// When it is cut; looked at when it is polled.
-    deadline: Option<Instant>,
+    /// Cuts the operation when its time is over. It still ends by itself then: as soon as its commands
+    /// are aborted.
+    _timer: Option<Timer>,
     done: bool,
 }
 
@@ -108,7 +126,8 @@ impl Pending {
         head: Arc<Head>,
         deadline: Option<Instant>,
     ) -> Self {
-        Self { operation, head, deadline, done: false }
+        let timer = deadline.map(|time| Timer::set(&head, time, Due::Late(Arc::clone(&operation))));
+        Self { operation, head, _timer: timer, done: false }
     }
 }
 
@@ -122,29 +141,25 @@ impl Future for Pending {
                 if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                     state.waker = Some(context.waker().clone());
                 }
-                None
-            } else {
-                let error = state.error.take();
-                Some(error.map_or_else(|| Ok(joined(std::mem::take(&mut state.parts))), Err))
+                return Poll::Pending;
             }
+            let error = state.error.take();
+            error.map_or_else(|| Ok(joined(std::mem::take(&mut state.parts))), Err)
         };
-        if let Some(result) = result {
-            self.done = true;
-            return Poll::Ready(result);
-        }
-        // It still ends by itself: as soon as its commands are aborted.
-        if self.deadline.is_some_and(|deadline| deadline <= Instant::now())
-            && self.operation.cut(Cut::Late)
-        {
-            self.head.look_for_cuts();
-        }
-        Poll::Pending
+        self.done = true;
+        Poll::Ready(result)
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if !self.done && self.operation.cut(Cut::Dropped) {
+        if self.done {
+            return;
+        }
+        if let Some(pass) = &self.operation.lock().pass {
+            pass.abandon();
+        }
+        if self.operation.cut(Cut::Dropped) {
             self.head.look_for_cuts();
         }
     }
@@ -169,7 +184,7 @@ mod tests {
 
     #[test]
     fn parts_are_joined_in_their_order_whatever_order_they_came_in() {
-        let operation = Operation::new(ASKED, 3);
+        let operation = Operation::new(ASKED, 3, None);
         operation.complete(2, Ok(BytesMut::from(&b"c"[..])));
         operation.complete(0, Ok(BytesMut::from(&b"a"[..])));
         operation.complete(1, Ok(BytesMut::from(&b"b"[..])));
@@ -179,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_first_error_counts_and_the_operation_ends_with_its_last_command() {
-        let operation = Operation::new(ASKED, 2);
+        let operation = Operation::new(ASKED, 2, None);
         operation.complete(1, Err(IoError::ReadOnly { asked: ASKED }));
         assert_eq!(operation.lock().left, 1);
         operation.complete(0, Err(IoError::Closed { asked: ASKED }));
@@ -189,9 +204,12 @@ mod tests {
 
     #[test]
     fn what_is_cut_first_says_why() {
-        let operation = Operation::new(ASKED, 1);
+        let operation = Operation::new(ASKED, 1, None);
         assert_eq!(operation.is_cut(), None);
         assert!(operation.cut(Cut::Late) && !operation.cut(Cut::Dropped));
-        assert_eq!(operation.is_cut(), Some(IoError::TimedOut { asked: ASKED }));
+        assert_eq!(operation.is_cut(), Some(IoError::TimedOut { asked: ASKED, cause: None }));
+        operation.note("it is slow".to_owned());
+        let text = operation.is_cut().unwrap().to_string();
+        assert!(text.ends_with("not done in its time: it is slow"), "{text}");
     }
 }

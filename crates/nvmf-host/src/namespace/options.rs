@@ -38,6 +38,11 @@ impl Settings {
     /// The time that an aborted command has to end before its path is given up.
     pub(crate) const ABORT_GRACE: Duration = Duration::from_secs(1);
 
+    /// How long connecting a path may take, with all its steps, of which each has a limit too.
+    pub(crate) fn connect_limit(&self) -> Duration {
+        self.host.timeout.saturating_mul(4)
+    }
+
     pub(crate) fn new(subsystem: Nqn, mut host: HostOptions) -> Self {
         const QUEUES: NonZeroU16 = match NonZeroU16::new(2) {
             Some(queues) => queues,

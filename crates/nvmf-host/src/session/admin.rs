@@ -61,6 +61,8 @@ pub(crate) enum News {
     Namespace(Option<Geometry>),
     /// The namespace has these identifiers.
     Ids(NamespaceIds),
+    /// The controller has events faster than anybody can do something about them.
+    Storm,
     /// The path is of no more use.
     Broken(String),
     /// The controller has shut down.
@@ -74,12 +76,44 @@ pub(crate) struct Admin {
     /// What is under way, by token.
     under_way: Vec<Option<Job>>,
     aborts: u16,
+    events: Events,
     /// Between two Keep Alives; none where the controller waits forever.
     interval: Option<Duration>,
     keep_alive_due: Instant,
     /// When to look at the shutdown again.
     watch_at: Option<Instant>,
     shutting_down_since: Option<Instant>,
+}
+
+/// How many events came lately. Those of a controller that has one ready for each request would
+/// otherwise keep both ends busy with nothing else.
+#[derive(Debug)]
+struct Events {
+    since: Instant,
+    taken: u32,
+    /// It was said that there are too many.
+    told: bool,
+}
+
+impl Events {
+    /// So many are taken in so much time; the next one is not asked for before it is over.
+    const MOST: u32 = 64;
+    const TIME: Duration = Duration::from_secs(1);
+
+    /// Notes an event; says whether it is the first that is one too many.
+    fn came(&mut self, now: Instant) -> bool {
+        if now >= self.since + Self::TIME {
+            (self.since, self.taken) = (now, 0);
+        }
+        self.taken += 1;
+        self.taken >= Self::MOST && !std::mem::replace(&mut self.told, true)
+    }
+
+    /// When the next may be asked for, if that is not now.
+    fn held_until(&self, now: Instant) -> Option<Instant> {
+        let end = self.since + Self::TIME;
+        (self.taken >= Self::MOST && now < end).then_some(end)
+    }
 }
 
 /// Asynchronous Event Requests that are kept under way, if the controller takes as many.
@@ -97,6 +131,7 @@ impl Admin {
             wanted: (0..events).map(|_| Job::Event).collect(),
             under_way: Vec::new(),
             aborts: 0,
+            events: Events { since: now, taken: 0, told: false },
             interval,
             keep_alive_due: now + interval.unwrap_or_default(),
             watch_at: None,
@@ -117,16 +152,18 @@ impl Admin {
             self.watch_at = None;
             return Next::Io(self.request(Job::WatchShutdown));
         }
-        if let Some(at) = self.wanted.iter().position(|job| self.may(*job))
+        if let Some(at) = self.wanted.iter().position(|job| self.may(*job, now))
             && let Some(job) = self.wanted.remove(at)
         {
             return Next::Io(self.request(job));
         }
-        let keep_alive = self.interval.map(|_| self.keep_alive_due.max(now));
-        match keep_alive.into_iter().chain(self.watch_at).min() {
-            Some(time) if time > now => Next::LaterOrAt(time),
-            // A Keep Alive is under way; its answer comes, or its time runs out.
-            _ => Next::Later,
+        // Of a Keep Alive that is under way the answer comes, or its time runs out.
+        let keep_alive = self.interval.filter(|_| !self.is_under_way(Job::KeepAlive));
+        let keep_alive = keep_alive.map(|_| self.keep_alive_due);
+        let events = self.events.held_until(now).filter(|_| self.wanted.contains(&Job::Event));
+        match [keep_alive, self.watch_at, events].into_iter().flatten().min() {
+            Some(time) => Next::LaterOrAt(time),
+            None => Next::Later,
         }
     }
 
@@ -140,6 +177,11 @@ impl Admin {
     /// Has a command aborted.
     pub(crate) fn abort(&mut self, sqid: u16, cid: u16) {
         self.want(Job::Abort { sqid, cid });
+    }
+
+    /// A command has ended: its identifier may be another one's now, which is not to be aborted.
+    pub(crate) fn forget_abort(&mut self, sqid: u16, cid: u16) {
+        self.wanted.retain(|job| *job != Job::Abort { sqid, cid });
     }
 
     /// Has the controller shut down.
@@ -169,7 +211,7 @@ impl Admin {
             (Job::Event, Ok(cqe)) => {
                 self.note(Event::from_dw0(cqe.dw0.get()));
                 self.want(Job::Event);
-                None
+                self.events.came(now).then_some(News::Storm)
             }
             // One was too many, or they are not known: one less from now on.
             (Job::Event, Err(_)) => None,
@@ -184,13 +226,17 @@ impl Admin {
                     Some(News::Broken(format!("the ANA log page makes no sense: {reason}")))
                 }
             },
+            // Not asked without a reason: how the namespace is reached is not known then.
+            (Job::AnaLog, Err(error)) => {
+                Some(News::Broken(format!("the ANA log page cannot be read: {error}")))
+            }
             (Job::Descriptors, Ok(_)) => Some(match NamespaceIds::parse(data) {
                 Ok(ids) => News::Ids(ids),
                 Err(error) => News::Broken(error.to_string()),
             }),
             (Job::Identify, result) => self.identified(result, data),
             // The list is read for its event's sake: it is armed again then.
-            (Job::ChangedNamespaces | Job::AnaLog | Job::Descriptors, _) => None,
+            (Job::ChangedNamespaces | Job::Descriptors, _) => None,
             (Job::Abort { .. }, _) => {
                 self.aborts = self.aborts.saturating_sub(1);
                 None
@@ -270,10 +316,10 @@ impl Admin {
 
     /// Whether it may be sent now. What is looked at again waits until the look before has ended:
     /// otherwise the older answer could come last.
-    fn may(&self, job: Job) -> bool {
+    fn may(&self, job: Job, now: Instant) -> bool {
         match job {
             Job::Abort { .. } => self.aborts < self.facts.abort_limit,
-            Job::Event => true,
+            Job::Event => self.events.held_until(now).is_none(),
             job => !self.is_under_way(job),
         }
     }

@@ -14,15 +14,28 @@ use crate::multipath::retry::RetryDelays;
 use crate::multipath::{Found, Head};
 use crate::namespace::geometry::Geometry;
 
-/// Connects to `address`.
+/// Connects to `address`. A target that takes just less than its time for each step is given up
+/// once all of them together take too long.
 pub(crate) fn connect(head: &Head, address: &str) -> Result<Session, Error> {
+    let waited = head.settings.connect_limit();
+    let all = Deadline::after(waited);
+    connect_by(head, address, all).map_err(|error| match error {
+        error if error.is_timeout() && all.has_passed() => {
+            Error::NotReady { awaited: "connected", waited }
+        }
+        error => error,
+    })
+}
+
+fn connect_by(head: &Head, address: &str, all: Deadline) -> Result<Session, Error> {
     let settings = &head.settings;
-    let deadline = Deadline::after(settings.host.timeout);
-    let mut dialer = TcpDialer::parse(address, deadline)?;
+    let mut options = settings.host.clone();
+    options.deadline = Some(all);
+    let mut dialer = TcpDialer::parse(address, all.min(Deadline::after(options.timeout)))?;
     if let Some(trace) = &settings.trace {
         dialer = dialer.trace_pdus(trace.clone());
     }
-    let mut association = Association::connect(dialer, &settings.subsystem, settings.host.clone())?;
+    let mut association = Association::connect(dialer, &settings.subsystem, options)?;
     ask_for_events(&mut association)?;
     let size = QueueSize::new(settings.queue_depth.saturating_add(1));
     let io = association.connect_io_queues(settings.queues.get(), size)?;

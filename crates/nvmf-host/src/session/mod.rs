@@ -31,8 +31,9 @@ pub(crate) struct Session {
 /// One that lasted this long was a good one: the next try comes at once.
 const GOOD: Duration = Duration::from_secs(1);
 
-/// Keeps a path connected until it is given up or everything is over.
+/// Keeps a path connected until it is given up or everything is over: the work of a thread.
 pub(crate) fn keep_connected(head: &Arc<Head>, at: usize) {
+    let _leave = Leave { head, at };
     let mut backoff = Backoff::new(head.settings.reconnect_delay);
     while !head.is_closed() {
         let name = &head.settings.paths[at];
@@ -64,6 +65,18 @@ pub(crate) fn keep_connected(head: &Arc<Head>, at: usize) {
             return;
         }
         head.sleep(backoff.next());
+    }
+}
+
+/// Says that a path's thread has ended, even if that is by a panic: nobody waits for it then.
+struct Leave<'a> {
+    head: &'a Head,
+    at: usize,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.head.left(self.at);
     }
 }
 

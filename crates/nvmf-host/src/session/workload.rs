@@ -28,7 +28,7 @@ pub(crate) struct PathWorkload<'a> {
     under_way: Slab<UnderWay>,
     /// What the end of the connections caught.
     lost: Vec<Command>,
-    /// Commands being aborted have ended by then, or the path ends.
+    /// The first of the times by which commands being aborted have to end.
     grace: Option<Instant>,
     /// Why the path was ended from here.
     cause: Option<String>,
@@ -41,6 +41,15 @@ struct UnderWay {
     queue: usize,
     cid: u16,
     aborting: bool,
+    /// It has ended by then, or the path ends: it changes something, and must not do so later.
+    ends_by: Option<Instant>,
+}
+
+impl UnderWay {
+    /// I/O queues have the identifiers from 1 on, in their order.
+    fn sqid(&self) -> u16 {
+        u16::try_from(self.queue).unwrap_or(u16::MAX)
+    }
 }
 
 impl<'a> PathWorkload<'a> {
@@ -70,7 +79,10 @@ impl<'a> PathWorkload<'a> {
     /// Why the path ended, if that is known here; the commands that were caught; whether the
     /// controller has shut down.
     pub(crate) fn into_parts(self) -> (Option<String>, Vec<Command>, bool) {
-        (self.cause, self.lost, self.orderly)
+        let Self { cause, mut lost, mut under_way, orderly, .. } = self;
+        // One that the queue would not take is not among those that were lost with it.
+        lost.extend(under_way.drain().map(|entry| entry.command));
+        (cause, lost, orderly)
     }
 
     fn next_io(&mut self, queue: usize) -> Next {
@@ -81,7 +93,7 @@ impl<'a> PathWorkload<'a> {
                 continue;
             }
             let request = command.request();
-            let entry = UnderWay { command, queue, cid: 0, aborting: false };
+            let entry = UnderWay { command, queue, cid: 0, aborting: false, ends_by: None };
             let token = self.under_way.insert(entry);
             return Next::Io(request.with_token(u64::try_from(token).unwrap_or(u64::MAX)));
         }
@@ -89,17 +101,13 @@ impl<'a> PathWorkload<'a> {
     }
 
     fn next_admin(&mut self, now: Instant) -> Next {
-        if self.inbox.take_cuts() {
+        if let Some(cut) = self.inbox.take_cuts() {
+            for (command, error) in cut {
+                command.fail(error);
+            }
             self.abort_cut(now);
         }
-        if let Some(grace) = self.grace
-            && now >= grace
-        {
-            self.grace = None;
-            if self.under_way.iter().any(|(_, entry)| entry.aborting) {
-                self.end("a command that was given up is not aborted".to_owned());
-            }
-        }
+        self.judge_aborted(now);
         if self.under_way.is_empty() && self.inbox.is_finished() {
             self.admin.shut_down(now);
         }
@@ -113,13 +121,29 @@ impl<'a> PathWorkload<'a> {
     /// Has those commands aborted that nobody waits for any more.
     fn abort_cut(&mut self, now: Instant) {
         for (_, entry) in &mut self.under_way {
-            if !entry.aborting && entry.command.is_cut().is_some() {
-                entry.aborting = true;
-                // I/O queues have the identifiers from 1 on, in their order.
-                let sqid = u16::try_from(entry.queue).unwrap_or(u16::MAX);
-                self.admin.abort(sqid, entry.cid);
-                self.grace.get_or_insert(now + Settings::ABORT_GRACE);
+            let Some(error) = entry.command.is_cut().filter(|_| !entry.aborting) else { continue };
+            entry.aborting = true;
+            self.admin.abort(entry.sqid(), entry.cid);
+            if entry.command.changes() {
+                let ends_by = now + Settings::ABORT_GRACE;
+                entry.ends_by = Some(ends_by);
+                self.grace.get_or_insert(ends_by);
+            } else {
+                // Whenever it ends: nothing is different then.
+                entry.command.give_up(error);
             }
+        }
+    }
+
+    /// Ends the path if a command goes on though it was aborted.
+    fn judge_aborted(&mut self, now: Instant) {
+        if self.grace.is_none_or(|grace| now < grace) {
+            return;
+        }
+        self.grace = self.under_way.iter().filter_map(|(_, entry)| entry.ends_by).min();
+        if self.grace.is_some_and(|grace| now >= grace) {
+            self.grace = None;
+            self.end("a command that was given up is not aborted".to_owned());
         }
     }
 
@@ -135,13 +159,20 @@ impl<'a> PathWorkload<'a> {
         let lost = matches!(result, Err(CommandError::Lost));
         let delays = self.admin.facts.retry_delays;
         self.inbox.completed();
-        match entry.command.answered(result.map(|_| ()), buffer, delays, now) {
+        if entry.aborting {
+            self.admin.forget_abort(entry.sqid(), entry.cid);
+        }
+        let from = (self.at, now);
+        match entry.command.answered(result.map(|_| ()), buffer, delays, from) {
             Fate::Complete => {}
             Fate::Again(command) if lost => self.lost.push(command),
             Fate::Again(command) => self.head.submit([command]),
             Fate::Elsewhere(command, state) => {
                 self.admin.look_at_ana();
-                if let Some(state) = state {
+                // Without ANA nobody would say when that is over.
+                if let Some(state) = state
+                    && self.admin.facts.ana_log.is_some()
+                {
                     self.head.ana_changed(self.at, state);
                 }
                 self.head.submit([command]);
@@ -161,6 +192,7 @@ impl<'a> PathWorkload<'a> {
             }
             News::Ids(ids) if ids.may_be(&self.admin.facts.ids) => {}
             News::Ids(_) => self.end(Refused::Ids.to_string()),
+            News::Storm => self.head.stormy(self.at),
             News::Broken(cause) => self.end(cause),
             News::Over => {
                 self.orderly = true;

@@ -1,5 +1,6 @@
 //! Several paths, and what can happen to them.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,6 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nvmf::pdu_trace::PduTrace;
 use nvmf::spec::log::AnaState;
 use nvmf_host::{Event, IoError, Namespace, PathState, Policy};
 use nvmf_target::NamespaceBuilder;
@@ -100,6 +102,8 @@ fn a_path_that_falls_silent_is_given_up_and_comes_back() {
     // Three quarters of KATO, which is a second.
     assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
     work.goes_on(5);
+    // What is still on its way must not arrive: others have written there meanwhile.
+    proxies[0].cut_in_order();
     proxies[0].stall(false);
     wait_until("the path to come back", || live(&disk) == 2);
     work.goes_on(5);
@@ -304,4 +308,35 @@ fn another_namespace_by_another_path_is_refused() {
     let disk = by(&[first.addresses[0], other.addresses[0]]).connect().unwrap();
     refused(&disk.events());
     assert_eq!(live(&disk), 1);
+}
+
+/// A place for a trace that panics from some time on, on the thread of a path.
+struct Panics(Arc<AtomicBool>);
+
+impl Write for Panics {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(!self.0.load(Ordering::SeqCst), "this panic is meant");
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_path_whose_thread_panics_is_waited_for_by_nobody() {
+    let target = Running::start("mem:4M", 1);
+    let panics = Arc::new(AtomicBool::new(false));
+    let trace = PduTrace::new(Panics(Arc::clone(&panics)));
+    let disk = by(&target.addresses).trace_pdus(trace).connect().unwrap();
+    disk.read_bytes_at(0, 1).unwrap();
+    panics.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        let error = disk.read_bytes_at(0, 1).unwrap_err();
+        assert!(matches!(error, IoError::NoPath { .. }), "{error}");
+        assert!(error.to_string().contains("its thread has ended"), "{error}");
+        wait_until("the path to be given up", || disk.paths()[0].state == PathState::GivenUp);
+    }
+    disk.close();
 }

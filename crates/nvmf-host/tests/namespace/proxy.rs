@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
@@ -19,7 +19,17 @@ struct Shared {
     /// Nobody gets in.
     shut: AtomicBool,
     over: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<Vec<Arc<Link>>>,
+}
+
+/// A connection through here.
+struct Link {
+    near: TcpStream,
+    far: TcpStream,
+    /// It is being ended from here: nothing more goes to the target, and the host does not know yet.
+    ending: AtomicBool,
+    /// The target has ended it.
+    far_ended: AtomicBool,
 }
 
 impl Proxy {
@@ -52,9 +62,24 @@ impl Proxy {
 
     /// Ends all connections.
     pub(crate) fn cut(&self) {
-        for stream in self.shared.open.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
+        for link in self.shared.open.lock().unwrap().drain(..) {
+            link.shutdown();
         }
+    }
+
+    /// Ends all connections, first at the target: the host knows when nothing can arrive any more.
+    pub(crate) fn cut_in_order(&self) {
+        let links: Vec<_> = self.shared.open.lock().unwrap().drain(..).collect();
+        for link in &links {
+            link.ending.store(true, Ordering::SeqCst);
+            let _ = link.far.shutdown(Shutdown::Write);
+        }
+        let patience = Instant::now() + Duration::from_secs(5);
+        while !links.iter().all(|link| link.far_ended.load(Ordering::SeqCst)) {
+            assert!(Instant::now() < patience, "the target does not hang up");
+            thread::sleep(Duration::from_millis(1));
+        }
+        links.iter().for_each(|link| link.shutdown());
     }
 
     /// Ends all connections, and takes no more until it is opened again.
@@ -80,26 +105,47 @@ impl Shared {
             return;
         }
         let Ok(far) = TcpStream::connect(self.to) else { return };
-        for (from, to) in [(&near, &far), (&far, &near)] {
-            from.set_nodelay(true).unwrap();
-            let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-            let shared = Arc::clone(self);
-            thread::spawn(move || shared.carry(from, to));
+        near.set_nodelay(true).unwrap();
+        far.set_nodelay(true).unwrap();
+        let (ending, far_ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        let link = Arc::new(Link { near, far, ending, far_ended });
+        for outwards in [true, false] {
+            let (shared, link) = (Arc::clone(self), Arc::clone(&link));
+            thread::spawn(move || {
+                shared.carry(&link, outwards);
+                link.far_ended.fetch_or(!outwards, Ordering::SeqCst);
+                if !link.ending.load(Ordering::SeqCst) {
+                    link.shutdown();
+                }
+            });
         }
-        self.open.lock().unwrap().extend([near, far]);
+        let mut open = self.open.lock().unwrap();
+        open.retain(|link| !link.far_ended.load(Ordering::SeqCst));
+        open.push(link);
     }
 
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn carry(&self, link: &Link, outwards: bool) {
+        let Link { near, far, ending, .. } = link;
+        let (mut from, mut to) = if outwards { (near, far) } else { (far, near) };
         let mut buffer = vec![0; 64 << 10];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
-            while self.stalled.load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
+            let ends = || ending.load(Ordering::SeqCst);
+            let over = || ends() || self.over.load(Ordering::SeqCst);
+            while self.stalled.load(Ordering::SeqCst) && !over() {
                 thread::sleep(Duration::from_millis(1));
             }
-            if to.write_all(&buffer[..n]).is_err() {
+            let given_up = outwards && ends();
+            if !given_up && to.write_all(&buffer[..n]).is_err() && !ends() {
                 break;
             }
         }
-        let _ = to.shutdown(Shutdown::Both);
-        let _ = from.shutdown(Shutdown::Both);
+    }
+}
+
+impl Link {
+    fn shutdown(&self) {
+        for stream in [&self.near, &self.far] {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 }

@@ -60,7 +60,7 @@ impl Association {
         options: HostOptions,
     ) -> Result<Self, Error> {
         let mut dialer: Box<dyn Dial> = Box::new(dialer);
-        let deadline = Deadline::after(options.timeout);
+        let deadline = options.wait();
         let config = options.handshake(nvme_spec::pdu::ADMIN_IN_CAPSULE);
         let transport = dialer.dial(&config, deadline)?;
         let passing = subsystem.is_discovery() && !options.persistent_discovery;
@@ -91,6 +91,11 @@ impl Association {
         association.controller = IdentifyController::read_from_bytes(&page[..])
             .map(Box::new)
             .map_err(|_| Error::invalid("Identify Controller", "its length is wrong"))?;
+        let (is, connected) = (association.controller.cntlid.get(), association.cntlid());
+        if is != connected {
+            let reason = format!("it is controller {is}; Connect said {connected}");
+            return Err(Error::invalid("Identify Controller", reason));
+        }
         Ok(association)
     }
 
@@ -104,7 +109,7 @@ impl Association {
         subsystem: &Nqn,
         options: HostOptions,
     ) -> Result<Self, Error> {
-        let deadline = Deadline::after(options.timeout);
+        let deadline = options.wait();
         let dialer = TcpDialer::parse(&address.to_string(), deadline)?;
         Self::connect(dialer, subsystem, options)
     }
@@ -222,7 +227,7 @@ impl Association {
             Error::invalid("number of queues", "every queue identifier is in use")
         })?;
         let size = self.io_queue_size(size.unwrap_or(IO_ENTRIES))?;
-        let deadline = Deadline::after(self.options.timeout);
+        let deadline = self.options.wait();
         let config = self.options.handshake(self.in_capsule());
         let transport = self.dialer.dial(&config, deadline)?;
         let options = &self.options;
@@ -249,7 +254,7 @@ impl Association {
         for queue in io {
             // Those that do not know Disconnect are told by the connection's end.
             if ofcs & IdentifyController::OFCS_DISCONNECT != 0 {
-                queue.disconnect(Deadline::after(self.options.timeout))?;
+                queue.disconnect(self.options.wait())?;
             }
         }
         let normal = self.cc.with_shn(1);
@@ -274,7 +279,7 @@ impl Association {
 
     /// Executes an admin command and waits for its answer.
     pub(super) fn execute(&mut self, sqe: Sqe, transfer: Transfer<'_>) -> Result<Cqe, Error> {
-        self.admin.execute(sqe, transfer, Deadline::after(self.options.timeout))
+        self.admin.execute(sqe, transfer, self.options.wait())
     }
 
     /// Sets CC.EN and waits for CSTS.RDY (Base 2.1, section 3.5.3).

@@ -7,6 +7,7 @@ use nvmf_proto::queue::QueueSize;
 use nvmf_proto::tcp::HostConfig;
 
 use super::identity::{Identity, IdentityError};
+use crate::Deadline;
 
 /// How an association is made, and how long to wait for its answers.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct HostOptions {
     /// How long each wait may last: for a connection, for one command's answer, for the
     /// controller to become ready or shut down.
     pub timeout: Duration,
+    /// Nothing is waited for beyond this: for a host that has a limit for all of connecting, too.
+    pub deadline: Option<Deadline>,
 }
 
 impl HostOptions {
@@ -59,6 +62,7 @@ impl HostOptions {
             persistent_discovery: false,
             admin_entries: QueueSize::new(Self::ADMIN_ENTRIES).unwrap_or(QueueSize::MIN),
             timeout: Duration::from_secs(5),
+            deadline: None,
         }
     }
 
@@ -80,6 +84,12 @@ impl HostOptions {
             r2ts_per_command: self.r2ts_per_command,
             in_capsule,
         }
+    }
+
+    /// When a wait that begins now ends.
+    pub(super) fn wait(&self) -> Deadline {
+        let this = Deadline::after(self.timeout);
+        self.deadline.map_or(this, |all| this.min(all))
     }
 
     /// KATO in milliseconds.

@@ -131,15 +131,17 @@ impl QueuePair {
         let cntlid = options.controller.to_wire();
         let data = ConnectData::new(options.host_id, cntlid, &options.subsystem, &options.host);
         let data = [IoSlice::new(data.as_bytes())];
-        let completion =
-            transport.execute(sqe, Transfer::Write(&data), &mut |_, _| {}, deadline)?;
+        let completion = transport
+            .execute(sqe, Transfer::Write(&data), &mut |_, _| {}, deadline)
+            .map_err(Error::of("Connect"))?;
         let accepted = judge_response(&completion.cqe, disable_flow_control)?;
+        let cntlid = judge_cntlid(options.controller, accepted.cntlid)?;
         transport.establish(size, accepted.sqhd, disable_flow_control);
-        tracing::debug!(qid, cntlid = accepted.cntlid, subsystem = %options.subsystem, "connected");
+        tracing::debug!(qid, cntlid, subsystem = %options.subsystem, "connected");
         Ok(Self {
             transport,
             qid,
-            cntlid: accepted.cntlid,
+            cntlid,
             done: VecDeque::new(),
             awaited: HashMap::new(),
             submitted: 0,
@@ -252,7 +254,10 @@ impl QueuePair {
             let id = awaited.remove(&completion.cid);
             done.extend(id.map(|id| with_data(id, completion, data)));
         };
-        let completion = self.transport.execute(sqe, transfer, &mut others, deadline)?;
+        let completion = self
+            .transport
+            .execute(sqe, transfer, &mut others, deadline)
+            .map_err(Error::of(command))?;
         let cid = completion.cid;
         wire_log::command(self.qid, &Sqe { cid: cid.into(), ..sqe });
         wire_log::response(self.qid, cid, &completion.cqe);
@@ -314,6 +319,17 @@ pub struct TcpQueue {
     pub received: Vec<u8>,
     /// The trace of PDUs, if there is one: to be shown what is sent and received from now on.
     pub trace: Option<Box<ConnectionTrace>>,
+}
+
+/// The controller at the other end, which has to be the one that was asked for.
+fn judge_cntlid(asked: ControllerChoice, answers: u16) -> Result<u16, Error> {
+    match asked {
+        ControllerChoice::Id(asked) if answers != asked => {
+            let reason = format!("controller {answers} answers; {asked} was asked for");
+            Err(Error::invalid("answer to Connect", reason))
+        }
+        _ => Ok(answers),
+    }
 }
 
 fn with_data(id: CommandId, completion: transport::Completion, data: Data) -> Completion {

@@ -106,6 +106,9 @@ pub enum TransportError {
     /// The deadline passed. Nothing is lost: the wait may be taken up again.
     #[error("no answer within the time given")]
     TimedOut,
+    /// The peer takes connections and does not answer the ICReq in time.
+    #[error("no answer to ICReq within the time given")]
+    NoIcResp,
     /// The peer closed the connection.
     #[error("the peer closed the connection")]
     Closed,

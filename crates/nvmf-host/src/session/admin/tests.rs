@@ -1,5 +1,7 @@
 use super::*;
 use nvmf::spec::log::AnaGroupDescriptor;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
@@ -144,6 +146,18 @@ fn aborts_keep_to_the_controllers_limit() {
 }
 
 #[test]
+fn a_command_that_has_ended_is_not_aborted_under_its_identifier() {
+    let now = Instant::now();
+    let mut admin = admin(now);
+    sent(admin.next(now));
+    admin.abort(1, 7);
+    admin.abort(1, 8);
+    admin.forget_abort(1, 7);
+    assert_eq!(sent(admin.next(now)).0.cdw(10), 8 << 16 | 1);
+    waits(admin.next(now));
+}
+
+#[test]
 fn a_shutdown_is_watched_until_it_is_complete_and_not_for_ever() {
     for complete in [true, false] {
         let now = Instant::now();
@@ -187,4 +201,117 @@ fn what_is_not_there_is_gone_and_a_size_that_cannot_be_ends_the_path() {
     let news = identified(Ok(&answer(0)), &page);
     let Some(News::Broken(cause)) = news else { panic!("{news:?}") };
     assert!(cause.contains("Identify Namespace"), "{cause}");
+}
+
+#[test]
+fn of_too_many_events_those_after_the_first_wait() {
+    let now = Instant::now();
+    let mut admin = admin_with(Duration::ZERO, now);
+    let event = answer(Event::RELIABILITY.to_dw0());
+    let mut news = Vec::new();
+    for _ in 0..Events::MOST {
+        let (_, token) = sent(admin.next(now));
+        news.extend(admin.complete(token, Ok(&event), &Buffer::None, now));
+    }
+    assert!(matches!(news[..], [News::Storm]), "{news:?}");
+    let end = now + Events::TIME;
+    assert_eq!(waits(admin.next(now)), Some(end));
+    // What else there is to do does not wait with them.
+    admin.look_at_ana();
+    assert_eq!(sent(admin.next(now)).0.opcode, opcode::admin::GET_LOG_PAGE);
+    for _ in 0..Events::MOST {
+        let (aer, token) = sent(admin.next(end));
+        assert_eq!(aer.opcode, opcode::admin::ASYNC_EVENT_REQUEST);
+        assert!(admin.complete(token, Ok(&event), &Buffer::None, end).is_none(), "said again");
+    }
+    assert_eq!(waits(admin.next(end)), Some(end + Events::TIME));
+}
+
+/// What a controller or a host does next.
+#[derive(Clone, Debug)]
+enum Step {
+    Send,
+    /// The answer to one of those under way: a status, dword 0, and bytes at places of its data.
+    Answer(usize, u16, u32, Vec<(u16, u8)>),
+    Damage(usize),
+    Pass(Duration),
+    LookAtAna,
+    Abort(u16, u16),
+    ShutDown,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    // Mostly success, and mostly where structures have something.
+    let status = prop_oneof![3 => Just(0), 1 => any::<u16>()];
+    let event = prop_oneof![any::<u32>(), Just(0x04_0002), Just(0x0c_0302)];
+    let place = prop_oneof![0..160u16, 0..4096u16];
+    let bytes = vec((place, any::<u8>()), 0..12);
+    let one = prop_oneof![
+        6 => Just(Step::Send),
+        6 => (0..64usize, status, event, bytes).prop_map(|(at, s, e, b)| Step::Answer(at, s, e, b)),
+        1 => (0..64usize).prop_map(Step::Damage),
+        2 => (0..3000u64).prop_map(|ms| Step::Pass(Duration::from_millis(ms))),
+        1 => Just(Step::LookAtAna),
+        1 => any::<(u16, u16)>().prop_map(|(sqid, cid)| Step::Abort(sqid, cid)),
+        1 => Just(Step::ShutDown),
+    ];
+    vec(one, 1..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn whatever_is_answered_little_is_under_way_and_keep_alive_goes_on(steps in steps()) {
+        let mut now = Instant::now();
+        let mut admin = admin(now);
+        let mut under_way: Vec<(Sqe, Buffer, u64)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Send => match admin.next(now) {
+                    Next::Io(request) => {
+                        let parts = request.into_parts();
+                        prop_assert!(parts.1.len() <= 128 << 10);
+                        under_way.push(parts);
+                    }
+                    Next::LaterOrAt(time) => prop_assert!(time > now),
+                    Next::Later => {
+                        let keeps_alive =
+                            |sqe: &Sqe| !sqe.is_fabrics() && sqe.opcode == opcode::admin::KEEP_ALIVE;
+                        prop_assert!(under_way.iter().any(|(sqe, ..)| keeps_alive(sqe)));
+                    }
+                    next => prop_assert!(false, "{next:?}"),
+                },
+                Step::Answer(at, status, dw0, bytes) if !under_way.is_empty() => {
+                    let (_, mut buffer, token) = under_way.swap_remove(at % under_way.len());
+                    if let Buffer::Read(data) = &mut buffer {
+                        for (at, byte) in bytes {
+                            if let Some(place) = data.get_mut(usize::from(at)) {
+                                *place = byte;
+                            }
+                        }
+                    }
+                    let (status, cqe) = (Status::from_wire(status), answer(dw0));
+                    let result = if status.is_success() {
+                        Ok(&cqe)
+                    } else {
+                        Err(CommandError::Status(status))
+                    };
+                    admin.complete(token, result, &buffer, now);
+                }
+                Step::Damage(at) if !under_way.is_empty() => {
+                    let (_, buffer, token) = under_way.swap_remove(at % under_way.len());
+                    let violation = nvmf::proto::violation::Violation::DataDigest { cid: 1 };
+                    admin.complete(token, Err(CommandError::Damaged(violation)), &buffer, now);
+                }
+                Step::Answer(..) | Step::Damage(_) => {}
+                Step::Pass(time) => now += time,
+                Step::LookAtAna => admin.look_at_ana(),
+                Step::Abort(sqid, cid) => admin.abort(sqid, cid),
+                Step::ShutDown => admin.shut_down(now),
+            }
+            // One of each job, but for the events and aborts that the controller takes.
+            prop_assert!(under_way.len() <= 9, "{under_way:?}");
+        }
+    }
 }

@@ -105,7 +105,10 @@ impl HostTcp {
             broken: false,
         };
         while tcp.host.negotiated().is_none() {
-            tcp.turn(&mut Lent::None, deadline)?;
+            tcp.turn(&mut Lent::None, deadline).map_err(|error| match error {
+                TransportError::TimedOut => TransportError::NoIcResp,
+                error => error,
+            })?;
         }
         Ok(tcp)
     }
