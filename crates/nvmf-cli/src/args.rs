@@ -146,6 +146,9 @@ last command is Flush: what was written is durable when nvmf ends with status 0.
 Standard input without --length is copied up to its end. If it is too long, the namespace is
 filled to its end, and nvmf fails.")]
     Write(Write),
+    /// Copy between files, block devices and namespaces
+    #[command(after_help = crate::copy::args::HELP)]
+    Copy(crate::copy::args::Copy),
     /// Have the Linux kernel connect to a subsystem, and make disks of its namespaces
     #[cfg(target_os = "linux")]
     #[command(after_help = crate::handoff::args::CONNECT_HELP)]
@@ -192,27 +195,28 @@ Examples:
 }
 
 impl Command {
-    /// How it connects to a target, if it does.
-    fn connect(&mut self) -> Option<&mut Connect> {
+    /// As whom it connects to a target, if it does.
+    fn host(&mut self) -> Option<&mut AsHost> {
         match self {
-            Self::Discover(args) => Some(&mut args.connect),
-            Self::Identify(args) => Some(&mut args.connect),
-            Self::Property(args) => Some(&mut args.connect),
-            Self::Log(args) => Some(&mut args.connect),
-            Self::Feature(args) => Some(&mut args.connect),
-            Self::AdminPassthru(args) | Self::IoPassthru(args) => Some(&mut args.connect),
-            Self::Read(args) => Some(&mut args.connect),
-            Self::Write(args) => Some(&mut args.connect),
-            Self::Bench(args) => Some(&mut args.connect),
+            Self::Discover(args) => Some(&mut args.connect.host),
+            Self::Identify(args) => Some(&mut args.connect.host),
+            Self::Property(args) => Some(&mut args.connect.host),
+            Self::Log(args) => Some(&mut args.connect.host),
+            Self::Feature(args) => Some(&mut args.connect.host),
+            Self::AdminPassthru(args) | Self::IoPassthru(args) => Some(&mut args.connect.host),
+            Self::Read(args) => Some(&mut args.connect.host),
+            Self::Write(args) => Some(&mut args.connect.host),
+            Self::Copy(args) => Some(&mut args.host),
+            Self::Bench(args) => Some(&mut args.connect.host),
             #[cfg(target_os = "linux")]
-            Self::Connect(args) => Some(&mut args.how.connect),
+            Self::Connect(args) => Some(&mut args.how.connect.host),
             #[cfg(target_os = "linux")]
-            Self::ConnectAll(args) => Some(&mut args.how.connect),
+            Self::ConnectAll(args) => Some(&mut args.how.connect.host),
             #[cfg(target_os = "linux")]
             Self::Disconnect(_) | Self::DisconnectAll(_) | Self::List(_) => None,
             #[cfg(target_os = "linux")]
             Self::KernelTarget(_) => None,
-            Self::Export(args) => Some(args.connect()),
+            Self::Export(args) => Some(&mut args.connect().host),
             Self::Serve(_)
             | Self::Config(_)
             | Self::Ctl(_)
@@ -223,7 +227,7 @@ impl Command {
 
     /// How long it waits for the target, if it connects to one.
     pub(crate) fn timeout(&mut self) -> Option<Duration> {
-        self.connect().map(|connect| connect.timeout)
+        self.host().map(|host| host.timeout)
     }
 
     /// Has it tell its PDUs to this.
@@ -231,8 +235,8 @@ impl Command {
         match self {
             Self::Serve(args) => args.trace = Some(trace),
             _ => {
-                if let Some(connect) = self.connect() {
-                    connect.trace = Some(trace);
+                if let Some(host) = self.host() {
+                    host.trace = Some(trace);
                 }
             }
         }
@@ -522,6 +526,14 @@ pub(crate) struct Connect {
     /// With -a: the subsystem's NQN.
     #[arg(short = 'n', long, value_name = "SUBNQN", requires = "traddr", value_parser = Nqn::lenient)]
     pub nqn: Option<Nqn>,
+    #[command(flatten)]
+    pub host: AsHost,
+}
+
+/// As who to connect, and how.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct AsHost {
     /// This host's NQN; else from /etc/nvme/hostnqn, else from the machine's UUID.
     #[arg(short = 'q', long, value_name = "NQN", value_parser = Nqn::parse_strict)]
     pub hostnqn: Option<Nqn>,

@@ -22,11 +22,11 @@ pub(crate) struct Connector {
 }
 
 /// How to connect, and as who, as the options say.
-pub(crate) fn host_options(connect: &args::Connect) -> anyhow::Result<HostOptions> {
-    let mut options = HostOptions::from(identity(connect)?);
-    options.header_digest = connect.hdgst;
-    options.data_digest = connect.ddgst;
-    options.timeout = connect.timeout;
+pub(crate) fn host_options(host: &args::AsHost) -> anyhow::Result<HostOptions> {
+    let mut options = HostOptions::from(identity(host)?);
+    options.header_digest = host.hdgst;
+    options.data_digest = host.ddgst;
+    options.timeout = host.timeout;
     Ok(options)
 }
 
@@ -51,7 +51,12 @@ impl Connector {
                 return Err(Usage::new(what).into());
             }
         };
-        Ok(Self { target, options: host_options(connect)?, trace: connect.trace.clone() })
+        Self::to(target, &connect.host)
+    }
+
+    /// To this target.
+    pub(crate) fn to(target: Target, host: &args::AsHost) -> anyhow::Result<Self> {
+        Ok(Self { target, options: host_options(host)?, trace: host.trace.clone() })
     }
 
     /// As [`new`](Self::new), for commands that have another argument after the target: with
@@ -259,7 +264,7 @@ fn some(list: &[u32]) -> String {
 }
 
 /// Who this host says it is.
-fn identity(connect: &args::Connect) -> anyhow::Result<Identity> {
-    Identity::of(connect.hostnqn.clone(), connect.hostid, Identity::from_system)
+fn identity(host: &args::AsHost) -> anyhow::Result<Identity> {
+    Identity::of(host.hostnqn.clone(), host.hostid, Identity::from_system)
         .context("cannot tell which host this is; give -q and perhaps -I")
 }

@@ -29,7 +29,7 @@ use shown::{Asked, Several, Single};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &Discover) -> anyhow::Result<()> {
-    let options = connect::host_options(&args.connect)?;
+    let options = connect::host_options(&args.connect.host)?;
     let line = Line::new();
     if args.mdns && args.mdns_time > PATIENCE {
         line.say("looking for discovery controllers …");
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Discover) -> anyhow::Result<()> {
     line.clear();
     let beginnings = beginnings?;
     let discoverer = Discoverer::new(options);
-    let discoverer = match &args.connect.trace {
+    let discoverer = match &args.connect.host.trace {
         Some(trace) => discoverer.trace_pdus(trace.clone()),
         None => discoverer,
     };
@@ -134,7 +134,7 @@ fn failed(visits: Vec<Asked>, others: usize, args: &Discover) -> anyhow::Result<
         (0, 0) => Ok(()),
         (1, 0) => errors.pop().map_or(Ok(()), Err),
         (failed, others) => {
-            let timeout = Some(args.connect.timeout);
+            let timeout = Some(args.connect.host.timeout);
             errors.iter().for_each(|error| failure::say(&failure::described(error, timeout)));
             Err(match (failed, others) {
                 (0, _) => anyhow!("this is not all that there is"),

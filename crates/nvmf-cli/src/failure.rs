@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use crate::args::Cli;
+use crate::stop::KILLED_BY;
 
 /// The command line is wrong in a way that its grammar does not say.
 #[derive(Debug)]
@@ -27,6 +28,14 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// A signal ended the command, in order.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted {
+    /// The signal's number.
+    pub(crate) signal: i32,
+}
+
 /// The status for wrong usage, as clap has it.
 const USAGE: u8 = 2;
 
@@ -38,6 +47,10 @@ pub(crate) fn report(error: &anyhow::Error, timeout: Option<Duration>) -> ExitCo
         return ExitCode::FAILURE;
     }
     write(&described(error, timeout));
+    if let Some(Interrupted { signal }) = error.downcast_ref() {
+        // As a shell has it.
+        return u8::try_from(KILLED_BY + signal).map_or(ExitCode::FAILURE, ExitCode::from);
+    }
     if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 

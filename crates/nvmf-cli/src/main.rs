@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod config;
 mod connect;
+mod copy;
 mod ctl;
 mod discover;
 mod export;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         Command::IoPassthru(args) => passthru::run(&args, passthru::Queue::Io),
         Command::Read(args) => read::run(&args),
         Command::Write(args) => write::run(&args),
+        Command::Copy(args) => copy::run(&args),
         Command::Bench(args) => bench::run(&args),
         #[cfg(target_os = "linux")]
         Command::Connect(args) => handoff::connect(&args),

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &args::Passthru, queue: Queue) -> anyhow::Result<()> {
     let mut association = connector.connect()?;
     command.check_length(association.max_transfer()).map_err(usage)?;
     let what = || format!("cannot send {} to {}", called(queue, &sqe), connector.name());
-    let sent = send(&mut association, queue, &command, data, args.connect.timeout);
+    let sent = send(&mut association, queue, &command, data, args.connect.host.timeout);
     let (completion, took) = sent.with_context(what)?;
     association.shutdown(Vec::new())?;
     let answer = Answer { queue, sqe: &sqe, completion, took: args.latency.then_some(took) };

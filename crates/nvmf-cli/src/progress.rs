@@ -1,7 +1,7 @@
 //! How it goes: how far a transfer is, and how fast it was.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -29,6 +29,15 @@ impl Progress {
         Self { bar, started: Instant::now() }
     }
 
+    /// So many of `total` bytes are there already.
+    pub(crate) fn going_on(done: u64, total: u64) -> Self {
+        let progress = Self::new(Some(total));
+        progress.bar.set_position(done);
+        // What was there before says nothing of how fast it goes now.
+        progress.bar.reset_eta();
+        progress
+    }
+
     /// So many bytes were moved so far.
     pub(crate) fn set(&self, bytes: u64) {
         self.bar.set_position(bytes);
@@ -36,16 +45,21 @@ impl Progress {
 
     /// Says on standard error what was moved, and how fast.
     pub(crate) fn finish(&self, verb: &str, bytes: u64) {
-        let seconds = self.started.elapsed().as_secs_f64();
         self.bar.finish_and_clear();
-        // Where standard error cannot be written, the transfer is no worse for it.
-        let _ = writeln!(io::stderr(), "{}", summary(verb, bytes, seconds));
+        summarize(verb, bytes, self.started.elapsed(), "");
     }
 
     /// Takes the bar away before an error is reported.
     pub(crate) fn abandon(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Says on standard error what was moved, how fast, and what more there is to say of it.
+pub(crate) fn summarize(verb: &str, bytes: u64, time: Duration, more: &str) {
+    let said = summary(verb, bytes, time.as_secs_f64());
+    // Where standard error cannot be written, the transfer is no worse for it.
+    let _ = writeln!(io::stderr(), "{said}{more}");
 }
 
 /// A line that is drawn anew each time that it says something; nothing where standard error is no

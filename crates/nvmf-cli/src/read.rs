@@ -1,12 +1,12 @@
 //! `nvmf read`
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::BytesMut;
 use nvmf::spec::Cqe;
 use nvmf_host::{Buffer, CommandError, Next, Request, Workload};
@@ -44,17 +44,11 @@ pub(crate) fn run(args: &args::Read) -> anyhow::Result<()> {
         .with_context(|| format!("cannot read namespace {nsid} of {}", connector.name()))
 }
 
-/// Opens what is written to, and empties it if it is a regular file: but only one that nobody
-/// holds a lock on, as `nvmf serve` does on each file that hosts may write.
+/// Opens what is written to, and empties it if it is a regular file that nobody else uses.
 fn create(path: &str) -> anyhow::Result<File> {
+    let file = nvmf_copy::open_unused(path)?;
     let cannot = || format!("cannot write {path}");
-    let opened = File::options().write(true).create(true).truncate(false).open(path);
-    let file = opened.with_context(cannot)?;
     if file.metadata().with_context(cannot)?.is_file() {
-        // Where a file system has no locks, nobody can hold one.
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            bail!("cannot write {path}: it is in use by another program; is it being served?");
-        }
         file.set_len(0).with_context(cannot)?;
     }
     Ok(file)

@@ -6,13 +6,14 @@ use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::stop::KILLED_BY;
+
 /// Has `stop` called at the first SIGINT or SIGTERM, and ends the process at the second. If there is
 /// something to be done at SIGHUP, that does not end it.
 pub(crate) fn heed(
     stop: impl Fn() + Send + 'static,
     hang_up: Option<Box<dyn Fn() + Send>>,
 ) -> anyhow::Result<()> {
-    const KILLED_BY: i32 = 128;
     let heeded = [SIGINT, SIGTERM].into_iter().chain(hang_up.is_some().then_some(SIGHUP));
     let mut signals = Signals::new(heeded).context("cannot wait for signals")?;
     thread::Builder::new()

@@ -20,7 +20,8 @@ pub(crate) struct Target {
     pub nsid: Option<u32>,
 }
 
-const SCHEME: &str = "nvme+tcp://";
+/// What a target begins with.
+pub(crate) const SCHEME: &str = "nvme+tcp://";
 const FORM: &str = "nvme+tcp://HOST[:PORT]/SUBNQN[/NSID]";
 
 /// Why a text is not a target.

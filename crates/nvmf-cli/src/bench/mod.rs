@@ -95,7 +95,7 @@ const MOST_PER_QUEUE: u32 = 65_535;
 /// What is measured, connected.
 enum Subject {
     /// Queues of one association, which ends with them.
-    Queues(Session),
+    Queues(Box<Session>),
     /// A namespace object, which goes on by other paths.
     Object(Object),
 }
@@ -105,7 +105,7 @@ impl Subject {
     fn connect(args: &Bench, connectors: Vec<Connector>) -> anyhow::Result<(Self, String)> {
         if let ([connector], None) = (&connectors[..], args.reconnect) {
             let name = format!("namespace {} of {}", connector.nsid(), connector.name());
-            return Ok((Self::Queues(Session::connect(connector)?), name));
+            return Ok((Self::Queues(Session::connect(connector).map(Box::new)?), name));
         }
         let object = Object::connect(args, connectors)?;
         let name = object.name.clone();
@@ -162,8 +162,8 @@ fn measure(args: &Bench, connectors: Vec<Connector>) -> anyhow::Result<Report> {
     }
     Ok(Report {
         target: url,
-        header_digest: args.connect.hdgst,
-        data_digest: args.connect.ddgst,
+        header_digest: args.connect.host.hdgst,
+        data_digest: args.connect.host.ddgst,
         measured: shared.measured(&plan),
         tally,
         troubles,

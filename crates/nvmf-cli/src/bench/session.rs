@@ -66,7 +66,7 @@ impl Session {
         let mut association = self.association;
         let mut options = Options::new(1);
         options.engine = with.args.engine.engine;
-        options.timeout = with.args.connect.timeout;
+        options.timeout = with.args.connect.host.timeout;
         options.pace = Pace::new(with.args.spin);
         options.handle = Some(with.shared.handle.clone());
         options.disconnect =

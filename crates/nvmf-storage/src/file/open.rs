@@ -1,10 +1,10 @@
 //! Opening: every check before the first block is served.
 
 use super::direct::Direct;
-use crate::{BlockSize, Geometry, OpenError};
+use crate::{BlockSize, FileKind, Geometry, OpenError};
 use std::fs::{self, FileType, TryLockError};
-use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -74,26 +74,16 @@ pub(super) fn open(
 
 /// Whether it is a block device; an error if it is neither that nor a regular file.
 fn is_device(path: &Path, kind: FileType) -> Result<bool, OpenError> {
-    let what = match kind {
-        _ if kind.is_file() => return Ok(false),
-        _ if kind.is_block_device() => return Ok(true),
-        _ if kind.is_dir() => "a directory",
-        _ if kind.is_char_device() => "a character device",
-        _ if kind.is_fifo() => "a pipe",
-        _ if kind.is_socket() => "a socket",
-        _ => "no file",
-    };
-    Err(OpenError::NotBlocks { path: path.into(), what })
+    match FileKind::of(kind) {
+        Ok(kind) => Ok(kind == FileKind::Device),
+        Err(what) => Err(OpenError::NotBlocks { path: path.into(), what }),
+    }
 }
 
-/// The flag that makes Linux refuse a block device that is mounted or part of another one. On
-/// regular files it has no defined meaning.
+/// The flags that a device that is to be written is opened with.
 fn exclusive(path: &Path, read_only: bool) -> io::Result<i32> {
-    let device = fs::metadata(path)?.file_type().is_block_device();
-    match cfg!(target_os = "linux") && device && !read_only {
-        true => Ok(rustix::fs::OFlags::EXCL.bits().cast_signed()),
-        false => Ok(0),
-    }
+    let kind = FileKind::of(fs::metadata(path)?.file_type());
+    Ok(if read_only { 0 } else { kind.map_or(0, FileKind::exclusive_flags) })
 }
 
 /// The flag that makes reads and writes pass the page cache by; a file system that cannot do that
@@ -161,12 +151,8 @@ fn check_device_blocks(_: &fs::File, _: &Path, _: BlockSize) -> Result<(), OpenE
     Ok(())
 }
 
-/// A device's metadata has no length; its end has an offset.
-pub(super) fn size(mut file: &fs::File, device: bool) -> io::Result<u64> {
-    match device {
-        true => file.seek(SeekFrom::End(0)),
-        false => Ok(file.metadata()?.len()),
-    }
+pub(super) fn size(file: &fs::File, device: bool) -> io::Result<u64> {
+    if device { FileKind::Device.size(file) } else { FileKind::Regular.size(file) }
 }
 
 fn failure(path: &Path, read_only: bool, source: io::Error) -> OpenError {

@@ -1,17 +1,18 @@
 //! What a request does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use nvme_spec::Nqn;
 use nvme_spec::nqn::UuidText;
+use nvmf_storage::replace_file;
 
 use super::{
     Activity, Controller, Done, NamespaceStatus, OperationActivity, PortStatus, Reply, Request,
     Status, SubsystemStatus,
 };
 use crate::config::{self, Config, HostList, Layout};
-use crate::manage::{Applied, ManageError, Manager, replace};
+use crate::manage::{Applied, ManageError, Manager};
 use crate::statistics::TargetReport;
 use crate::{ControllerInfo, Namespace, Subsystem};
 
@@ -124,7 +125,7 @@ impl Executor {
         };
         let path = path.or_else(|| self.file.clone()).ok_or_else(missing)?;
         let layout = self.manager.layout();
-        write(&path, &layout.config().to_toml()).map_err(|error| {
+        replace_file(&path, layout.config().to_toml().as_bytes()).map_err(|error| {
             ManageError::Clash(format!("cannot save to {}: {error}", path.display()))
         })?;
         if self.file.as_ref() == Some(&path) {
@@ -333,11 +334,4 @@ fn deny(subsystem: &mut config::Subsystem, host: &str) -> Result<(), ManageError
             "every host may connect to {nqn}; deny `any`, then allow those that are to"
         ))),
     }
-}
-
-/// Replaces a file as a whole.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    replace(path, temporary.as_ref(), text.as_bytes())
 }

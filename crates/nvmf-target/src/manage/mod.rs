@@ -58,7 +58,6 @@ use crate::{Handle, Target, TargetBuilder};
 use services::{PreparedMetrics, Services};
 
 pub use error::ManageError;
-pub(crate) use state::replace;
 pub use state::{StateError, StateFile};
 
 /// Keeps a target what its configuration says.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nvme_spec::Nqn;
+use nvmf_storage::replace_file;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, ConfigError, Layout};
@@ -200,7 +201,7 @@ impl Store {
         let mut bytes = serde_json::to_vec_pretty(&new)
             .map_err(|source| StateError::Format { path: self.path.clone(), source })?;
         bytes.push(b'\n');
-        replace(&self.path, &beside(&self.path, "new"), &bytes)
+        replace_file(&self.path, &bytes)
             .map_err(|source| StateError::Io { path: self.path.clone(), source })?;
         *content = new;
         Ok(())
@@ -255,14 +256,4 @@ fn lock(path: &Path) -> Result<File, StateError> {
         Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
-}
-
-/// Replaces a file as a whole: after a crash it is the old one or the new one.
-pub(crate) fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

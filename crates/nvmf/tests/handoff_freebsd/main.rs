@@ -6,7 +6,6 @@
 #[path = "../ends/mod.rs"]
 mod ends;
 #[path = "../scripted/mod.rs"]
-#[allow(dead_code, reason = "not every test file uses all of it")]
 mod scripted;
 
 mod controller;
