@@ -33,7 +33,7 @@ FAULTS = ("cut", "delay", "reset", "flip")
 class Reliability(Scenario):
     NAME = "reliability"
 
-    def __init__(self, guests, command, report, files, seconds=40, results=None, seed=1):
+    def __init__(self, guests, command, report, files, seconds=25, results=None, seed=1):
         super().__init__(guests, command, report, files)
         self.seconds = seconds
         self.random = random.Random(seed)
