@@ -129,7 +129,8 @@ class KernelApply:
     def use(self):
         with self.check("discover shows the ports and the referral"):
             for port in (4420, 4421):
-                log = self.command.json("discover", f"nvme+tcp://{self.guest.address}:{port}", *HOST)
+                url = f"nvme+tcp://{self.guest.address}:{port}"
+                log = self.command.json("discover", url, "--no-referrals", *HOST)
                 entries = {(entry["subtype"], entry["traddr"], entry["trsvcid"]) for entry in log["records"]}
                 require(("nvme subsystem", self.guest.address, str(port)) in entries, entries)
                 require(any(address == "10.0.2.77" for _, address, _ in entries), entries)
