@@ -180,7 +180,9 @@ fn a_host_that_closes_with_answers_unread_is_given_up() {
     host.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let commands: Vec<u8> = (0..100).flat_map(flush_capsule).collect();
     while host.write(&commands).is_ok() {}
-    host.shutdown(std::net::Shutdown::Write).unwrap();
+    // On a slow machine it may have been given up before.
+    let shut = host.shutdown(std::net::Shutdown::Write);
+    assert!(!shut.is_err_and(|error| error.kind() != std::io::ErrorKind::NotConnected));
     // Not read as quiet for ever: given up once nothing was taken for long enough.
     let error = controller.join().unwrap().unwrap_err();
     assert!(matches!(error, TransportError::Stalled(_)), "{error}");

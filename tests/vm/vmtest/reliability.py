@@ -2,6 +2,7 @@
 flipped: `nvmf bench --verify` with two targets, and fio on the Linux kernel's multipath disk. Both
 meet the same faults at the same time, and how long each was held up by each is compared.
 """
+import contextlib
 import json
 import os
 import random
@@ -58,30 +59,39 @@ class Reliability(Scenario):
         }
 
     def steps(self):
-        with self.peer:
-            with self.check("both hosts connect by both paths and begin to verify", essential=True):
-                ours, kernels, offset = self._start()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.peer)
+            with self.check("the kernel connects by both paths, and begins to verify", essential=True):
+                kernels, offset = self._start_kernel()
+            with self.check("so does nvmf bench", essential=True):
+                bench = self._start_bench()
+                # whatever fails, it does not outlive its network
+                stack.callback(bench.wait)
+                stack.callback(bench.kill)
             with self.check(f"{self.seconds} s of faults"):
                 self._disturb()
             with self.check("nvmf bench ends, with no wrong byte and no error"):
-                ours = self._ours(ours)
+                ours = self._ours(bench)
             with self.check("fio ends, with no wrong byte and no error"):
                 kernels.finish(FINISH_SECONDS)
             with self.check("how long each host was held up is known"):
                 self._compare(ours, self._kernels(kernels, offset))
         self.forget_log()
 
-    def _start(self):
+    def _start_bench(self):
         urls = [f"nvme+tcp://{address}:4420/{NQN}/{OURS}" for address in ADDRESSES.values()]
         options = ["--rw", "randrw", "--mix", "50", "--bs", "16k", "--qd", "8", "--size", "32M", "--verify"]
         options += ["--time", str(self.seconds), "--latency-log", self.log, "-o", "json", "-q", HOST_NQN]
-        options += ["-k", str(KEEP_ALIVE_SECONDS), "--reconnect-delay", "1"]
-        bench = subprocess.Popen(
+        # at a pace that leaves an emulated host its share of the processors
+        options += ["-k", str(KEEP_ALIVE_SECONDS), "--reconnect-delay", "1", "--rate", "1000"]
+        return subprocess.Popen(
             self.peer.inside([self.command.binary, "bench", *urls, *options]),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def _start_kernel(self):
         connect = [f"--keep-alive-tmo={KEEP_ALIVE_SECONDS}", "--reconnect-delay=1", "--ctrl-loss-tmo=3600"]
         for address in ADDRESSES.values():
             self.host.connect(NQN, address, options=connect)
@@ -91,7 +101,7 @@ class Reliability(Scenario):
         theirs = float(self.guest.run("date +%s.%N"))
         offset = (before + time.time()) / 2 - theirs
         fio = self.host.fio("reliability", disk, self.seconds, log)
-        return bench, fio, offset
+        return fio, offset
 
     # --- faults
 
