@@ -16,7 +16,7 @@ ADDED_NQN = f"{PREFIX}-added"
 DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 STRANGER = "nqn.2014-08.org.nvmexpress:uuid:6a3cf1c2-6f3e-4d0c-9b3b-6d1d0a6b1cff"
 METRICS_PORT = 9184
-GUEST = [guest_address(1, path) for path in PATHS]
+
 # an asynchronous event of type Notice about the discovery log page, as the kernel's event has it
 CHANGED = "NVME_AEN=0x70f002"
 DISCOVER = f"nvme discover -t tcp -a {MACHINE} -s 8009"
@@ -153,7 +153,8 @@ class Discovery(Scenario):
                 "discover", "--mdns", "--mdns-time", "10", "-q", self.host.nqn, "-o", "json", status=1
             )
             controllers = {one["traddr"]: one for one in json.loads(out)["controllers"] if one["trsvcid"] == "8009"}
-            guests = [one for address, one in controllers.items() if address in GUEST]
+            addresses = [guest_address(self.guest.number, path) for path in PATHS]
+            guests = [one for address, one in controllers.items() if address in addresses]
             require(guests and "refused" in guests[0].get("error", ""), f"not the guest's: {controllers}")
             records = controllers.get(MACHINE, {}).get("records", [])
             require(any(record["subnqn"] == OPEN_NQN for record in records), f"not that of serve: {controllers}")
