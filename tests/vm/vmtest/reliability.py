@@ -76,6 +76,10 @@ class Reliability(Scenario):
                 kernels.finish(FINISH_SECONDS)
             with self.check("how long each host was held up is known"):
                 self._compare(ours, self._kernels(kernels, offset))
+            with self.check("both paths of the kernel are live again"):
+                # one that is being connected keeps nvme-cli from disconnecting
+                for address in ADDRESSES.values():
+                    self.host.wait_live(NQN, address)
         self.forget_log()
 
     def _start_bench(self):
